@@ -1,0 +1,60 @@
+"""Generate the Python code of the protos, or check that what is committed is up to date.
+
+    python -m protos.generate            write protos/ota/v1/*_pb2*.py[i]
+    python -m protos.generate --check    exit 1 when a committed file differs
+
+protoc writes `from ota.v1 import ...`; in this repository the tree equals the import path,
+so the one rewrite made here is `ota.v1` -> `protos.ota.v1` in import statements.
+"""
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+PROTO_ROOT = Path(__file__).parent
+OUTPUTS = ("--python_out", "--grpc_python_out", "--mypy_out", "--mypy_grpc_out")
+
+
+def generate_into(folder: Path) -> None:
+    """Run protoc over every .proto file and rewrite the imports."""
+    from grpc_tools import protoc  # a development tool, not needed to import protos
+
+    sources = sorted(str(p.relative_to(PROTO_ROOT)) for p in PROTO_ROOT.glob("ota/v1/*.proto"))
+    arguments = ["protoc", f"-I{PROTO_ROOT}", *(f"{option}={folder}" for option in OUTPUTS), *sources]
+    if protoc.main(arguments) != 0:
+        raise SystemExit("protoc failed; its messages stand above")
+    for path in folder.glob("ota/v1/*_pb2*.py*"):
+        path.write_text(rewrite_imports(path.read_text()))
+
+
+def rewrite_imports(source: str) -> str:
+    """Point imports of ota.v1 at protos.ota.v1; the descriptors keep their names."""
+    source = re.sub(r"^from ota\.v1 import", "from protos.ota.v1 import", source, flags=re.M)
+    return re.sub(r"^import ota\.v1\.", "import protos.ota.v1.", source, flags=re.M)
+
+
+def stale_files() -> list[str]:
+    """Names of generated files that differ from what protoc writes now."""
+    with tempfile.TemporaryDirectory() as scratch:
+        generate_into(Path(scratch))
+        fresh = {p.relative_to(scratch): p.read_text() for p in Path(scratch).rglob("*_pb2*")}
+    committed = {
+        p.relative_to(PROTO_ROOT): p.read_text() for p in PROTO_ROOT.glob("ota/v1/*_pb2*.py*")
+    }
+    names = fresh.keys() | committed.keys()
+    return sorted(str(n) for n in names if fresh.get(n) != committed.get(n))
+
+
+def main() -> int:
+    if "--check" not in sys.argv[1:]:
+        generate_into(PROTO_ROOT)
+        return 0
+    stale = stale_files()
+    for name in stale:
+        print(f"protos/{name} is not what protoc writes; run `make protos`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
