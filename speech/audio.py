@@ -1,6 +1,6 @@
 """Read recordings as the one form that features are computed from: mono, 16 kHz, float32.
 
-    >>> samples = read_audio(Path("seven.flac"))     # any rate, any channel count, wav or flac
+>>> samples = read_audio(Path("seven.flac"))     # any rate, any channel count, wav or flac
 """
 
 from pathlib import Path

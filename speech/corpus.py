@@ -97,7 +97,9 @@ class Corpus:
         self._require("text", texts, {u.text for u in self.utterances})
         self._require("domain", domains, {u.domain for u in self.utterances})
         return self._where(
-            lambda u: (texts is None or u.text in texts) and (domains is None or u.domain in domains)
+            lambda u: (
+                (texts is None or u.text in texts) and (domains is None or u.domain in domains)
+            )
         )
 
     def phrases(self) -> tuple[str, ...]:
@@ -142,7 +144,9 @@ def draw_split(utterances: tuple[Utterance, ...]) -> tuple[Utterance, ...]:
     drawn = []
     for u in utterances:
         seen[u.text] = seen.get(u.text, 0) + 1
-        drawn.append(replace(u, split="test" if seen[u.text] % round(1 / TEST_SHARE) == 0 else "train"))
+        drawn.append(
+            replace(u, split="test" if seen[u.text] % round(1 / TEST_SHARE) == 0 else "train")
+        )
     return tuple(drawn)
 
 
@@ -163,9 +167,7 @@ def _read_manifest(manifest: Path) -> Iterable[Utterance]:
         raise CorpusError(f"{manifest}: expected UTF-8 text with comma-separated rows") from error
 
 
-def _read_row(
-    manifest: Path, line: int, row: dict[str, str | None], has_splits: bool
-) -> Utterance:
+def _read_row(manifest: Path, line: int, row: dict[str, str | None], has_splits: bool) -> Utterance:
     def refuse(expected: str, found: object) -> CorpusError:
         return CorpusError(f"{manifest}, line {line}: expected {expected}, found {found!r}")
 
