@@ -64,7 +64,7 @@ def to_mono_16k(samples: NDArray[np.float32], rate_hz: int, name: str) -> NDArra
         raise AudioError(f"{name}: expected finite samples, found NaN or infinity")
     if rate_hz == SAMPLE_RATE_HZ:
         return mono
-    resampled: NDArray[np.float32] = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
+    resampled = np.asarray(soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ), dtype=np.float32)
     if len(resampled) == 0:
         raise AudioError(f"{name}: too short, {len(mono)} samples at {rate_hz} Hz")
     return resampled
