@@ -59,12 +59,14 @@ def to_mono_16k(samples: NDArray[np.float32], rate_hz: int, name: str) -> NDArra
     """
     if len(samples) == 0:
         raise AudioError(f"{name}: expected audio, found 0 samples")
-    mono = samples.mean(axis=1, dtype=np.float32)
+    mono: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise AudioError(f"{name}: expected finite samples, found NaN or infinity")
     if rate_hz == SAMPLE_RATE_HZ:
         return mono
-    resampled = np.asarray(soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ), dtype=np.float32)
+    resampled: NDArray[np.float32] = np.asarray(
+        soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ), dtype=np.float32
+    )
     if len(resampled) == 0:
         raise AudioError(f"{name}: too short, {len(mono)} samples at {rate_hz} Hz")
     return resampled
