@@ -1,0 +1,181 @@
+"""Read scenarios from TOML: the built-in ones by name, others by path.
+
+    >>> find_scenario("digits").name
+    'digits'
+
+simulator/scenarios/ holds the built-in ones; quickstart.toml explains every key. All keys are
+needed, so that a file shows all that its run depends on, and an unknown one is a mistake.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from simulator.errors import ScenarioError
+from simulator.scenario import EvolveBy, Scenario, Steps, SyntheticSpeech, Variant
+
+
+def builtin_names() -> tuple[str, ...]:
+    """The scenarios that come with the simulator."""
+    folder = resources.files("simulator") / "scenarios"
+    names = (entry.name for entry in folder.iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def find_scenario(name: str) -> Scenario:
+    """Read a built-in scenario by its name, or a file by its path (*.toml).
+
+    Raises:
+        ScenarioError: there is none, or it is broken; the message names the key.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise ScenarioError(f"{name}: no such scenario file")
+        content = path.read_bytes()
+    elif name in builtin_names():
+        content = (resources.files("simulator") / "scenarios" / f"{name}.toml").read_bytes()
+    else:
+        known = ", ".join(builtin_names())
+        raise ScenarioError(f"expected a scenario of {known}, or a .toml file; found {name!r}")
+    return parse_scenario(content, source=name)
+
+
+def parse_scenario(content: bytes, source: str) -> Scenario:
+    """Read a scenario from TOML.
+
+    Raises:
+        ScenarioError: not TOML, a key is unknown, missing, or of another type.
+    """
+    try:
+        table = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{source}: expected TOML: {error}") from error
+    try:
+        return _scenario(_Table(table))
+    except ScenarioError as error:
+        raise ScenarioError(f"{source}: {error}") from None
+
+
+def _scenario(table: "_Table") -> Scenario:
+    scenario = Scenario(
+        name=table.text("name"),
+        description=table.text("description"),
+        evolve_by=EvolveBy(table.choice("evolve_by", list(EvolveBy))),
+        generations=tuple(
+            _texts("generations", added) for added in table.list("generations", "lists of labels")
+        ),
+        seeds=tuple(_whole("seeds", seed, 0) for seed in table.list("seeds", "whole numbers")),
+        budget_ratio=_ratio(table.text("budget")),
+        model=table.text("model"),
+        steps=_steps(table.table("steps")),
+        variants=tuple(_variant(name) for name in table.list("variants", "names")),
+        speech=_speech(table.table("corpus")),
+    )
+    table.finish()
+    return scenario
+
+
+def _steps(table: "_Table") -> Steps:
+    steps = Steps(
+        **{name: table.whole(name, 1) for name in ("dense", "compressed", "sparse", "hash")}
+    )
+    table.finish()
+    return steps
+
+
+def _speech(table: "_Table") -> SyntheticSpeech | None:
+    if table.choice("kind", ["synthetic", "given"]) == "given":
+        table.finish()
+        return None
+    speech = SyntheticSpeech(
+        speakers=table.whole("speakers", 2),
+        seed=table.whole("seed", 0),
+        phrases_per_domain=table.whole("phrases_per_domain", 0),
+    )
+    table.finish()
+    return speech
+
+
+def _variant(name: Any) -> Variant:
+    if name not in set(Variant):
+        raise ScenarioError(f"variants: expected {_one_of(list(Variant))}, found {name!r}")
+    return Variant(name)
+
+
+def _ratio(text: str) -> Fraction:
+    try:
+        ratio = Fraction(text.replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        ratio = Fraction(0)
+    if not 0 < ratio <= 1:
+        raise ScenarioError(f"budget: expected a ratio such as '1/40', found {text!r}")
+    return ratio
+
+
+def _texts(key: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ScenarioError(f"{key}: expected a list of texts, found {value!r}")
+    return tuple(value)
+
+
+def _whole(key: str, value: Any, least: int) -> int:
+    # bool is an int to Python, but not to whoever writes a scenario.
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ScenarioError(f"{key}: expected a whole number of {least} or more, found {value!r}")
+    return value
+
+
+def _one_of(choices: list[str]) -> str:
+    return " or ".join(str(choice) for choice in choices)
+
+
+class _Table:
+    """A TOML table that is read key by key; `finish` refuses the keys that nobody read."""
+
+    def __init__(self, content: Mapping[str, Any], name: str = "") -> None:
+        self._content = dict(content)
+        self._name = name
+
+    def text(self, key: str) -> str:
+        value = self._take(key)
+        if not isinstance(value, str):
+            raise ScenarioError(f"{self._path(key)}: expected a text, found {value!r}")
+        return value
+
+    def whole(self, key: str, least: int) -> int:
+        return _whole(self._path(key), self._take(key), least)
+
+    def choice(self, key: str, choices: list[str]) -> str:
+        value = self._take(key)
+        if value not in choices:
+            raise ScenarioError(f"{self._path(key)}: expected {_one_of(choices)}, found {value!r}")
+        return str(value)
+
+    def list(self, key: str, of: str) -> list[Any]:
+        value = self._take(key)
+        if not isinstance(value, list):
+            raise ScenarioError(f"{self._path(key)}: expected a list of {of}, found {value!r}")
+        return value
+
+    def table(self, key: str) -> "_Table":
+        value = self._take(key)
+        if not isinstance(value, dict):
+            raise ScenarioError(f"{self._path(key)}: expected a table, found {value!r}")
+        return _Table(value, name=self._path(key))
+
+    def finish(self) -> None:
+        for key in self._content:
+            raise ScenarioError(f"{self._path(key)}: unknown key")
+
+    def _take(self, key: str) -> Any:
+        try:
+            return self._content.pop(key)
+        except KeyError:
+            raise ScenarioError(f"{self._path(key)}: missing key") from None
+
+    def _path(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key

@@ -1,0 +1,214 @@
+"""Make a corpus folder of synthetic speech.
+
+>>> plan = CorpusPlan(phrases, speakers=20, seed=0)
+>>> write_corpus(Path("corpus"), plan, workers=2)      # wav/, manifest.csv, corpus.json
+
+The manifest is written last: a folder that was interrupted is no corpus.
+"""
+
+import csv
+import hashlib
+import importlib.util
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from simulator.errors import RunFolderError, SynthesisError
+from simulator.synthesis import room, worker
+from simulator.synthesis.phrases import Phrase
+from simulator.synthesis.speakers import (
+    MOST_SPEAKERS,
+    STREAM_ROOMS,
+    STREAM_SPLIT,
+    Speaker,
+    draw_speakers,
+)
+from speech.corpus import MANIFEST, MARKER
+
+ENGINE = "espeak-ng 1.52"
+TEST_SHARE, VAL_SHARE = 0.2, 0.1
+FEWEST_SPEAKERS = 2
+"""One to train on and one to test on."""
+
+SpeakerDone = Callable[[int, int], None]
+"""Called with the number of speakers that are done, and of all."""
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """All that a synthetic corpus depends on; phrases are kept in canonical order."""
+
+    phrases: tuple[Phrase, ...]
+    speakers: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Sort the phrases and refuse a corpus that could not be split."""
+        object.__setattr__(self, "phrases", tuple(sorted(self.phrases)))
+        if not FEWEST_SPEAKERS <= self.speakers <= MOST_SPEAKERS:
+            raise SynthesisError(
+                f"expected {FEWEST_SPEAKERS} to {MOST_SPEAKERS} speakers, found {self.speakers}"
+            )
+        if self.seed < 0:
+            raise SynthesisError(f"expected a seed of 0 or more, found {self.seed}")
+
+    def key(self) -> str:
+        """Short hex digest of the plan, for the name of a folder."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+
+
+def write_corpus(
+    folder: Path, plan: CorpusPlan, workers: int = 1, done: SpeakerDone = lambda _n, _of: None
+) -> str:
+    """Speak every phrase by every speaker.
+
+    The same plan gives the same audio, whatever the number of workers.
+
+    Args:
+        folder: Must not exist, or be empty.
+        plan: What to say, by how many speakers, and the seed.
+        workers: Speakers at a time.
+        done: Told after each speaker.
+
+    Returns:
+        Hex SHA-256 over the engine's int16 samples at 22.05 kHz, before the room: the same on
+        every machine.
+
+    Raises:
+        RunFolderError: the folder holds something.
+        SynthesisError: the engine is not installed or refuses.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise RunFolderError(f"{folder}: expected a new or an empty folder")
+    (folder / "wav").mkdir(parents=True, exist_ok=True)
+    speakers = draw_speakers(plan.speakers, plan.seed)
+    splits = assign_splits(plan.speakers, plan.seed)
+    digests, rows = [], []
+    with ThreadPoolExecutor(workers) as pool:
+        spoken = pool.map(
+            lambda i: _write_speaker(folder, plan, i, speakers[i]), range(len(speakers))
+        )
+        for index, (digest, seconds) in enumerate(spoken):
+            digests.append(digest)
+            rows += list(_rows(plan, speakers[index], splits[index], seconds))
+            done(index + 1, len(speakers))
+    speech_sha256 = hashlib.sha256(b"".join(digests)).hexdigest()
+    _write_manifest(folder, rows, _marker(plan, speakers, speech_sha256))
+    return speech_sha256
+
+
+def speak(speaker: Speaker, phrases: tuple[Phrase, ...]) -> Iterator[NDArray[np.int16]]:
+    """What the engine says, int16 (N,) at 22.05 kHz for each phrase, from one fresh process.
+
+    Raises:
+        SynthesisError: the engine is not installed or refuses.
+    """
+    request = {
+        "voice": speaker.voice,
+        "rate_wpm": speaker.rate_wpm,
+        "pitch": speaker.pitch,
+        "pitch_range": speaker.pitch_range,
+        "phrases": [phrase.text for phrase in phrases],
+    }
+    # -P: the worker's own folder must not shadow modules of the standard library.
+    command = [sys.executable, "-P", str(Path(worker.__file__))]
+    ended = subprocess.run(
+        command, input=json.dumps(request).encode(), capture_output=True, check=False
+    )
+    if ended.returncode == worker.EXIT_NO_ENGINE:
+        raise SynthesisError(
+            "synthetic speech needs espeak-ng: pip install 'neuraldiff[speech]' "
+            "(GPLv3; it runs in a process of its own)"
+        )
+    if ended.returncode != 0:
+        reason = ended.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise SynthesisError(f"speaker {speaker.name} ({speaker.voice}): {reason[-1]}")
+    offset = 0
+    for phrase in phrases:
+        (count,) = struct.unpack_from("<I", ended.stdout, offset)
+        if count == 0:
+            raise SynthesisError(
+                f"expected something to say, the engine is silent at {phrase.text!r}"
+            )
+        yield np.frombuffer(ended.stdout, dtype="<i2", count=count, offset=offset + 4)
+        offset += 4 + 2 * count
+
+
+def engine_is_missing() -> bool:
+    """Whether the extra with the engine is not installed; looks without importing it."""
+    return importlib.util.find_spec("espeakng_loader") is None
+
+
+def assign_splits(count: int, seed: int) -> tuple[str, ...]:
+    """A split for each speaker: a fifth is for testing, a tenth for validation, the rest trains."""
+    order = np.random.default_rng([seed, STREAM_SPLIT]).permutation(count)
+    tests = max(1, round(TEST_SHARE * count))
+    vals = min(round(VAL_SHARE * count), count - tests - 1)
+    splits = ["train"] * count
+    for place, speaker in enumerate(order[: tests + vals]):
+        splits[speaker] = "test" if place < tests else "val"
+    return tuple(splits)
+
+
+def _write_speaker(
+    folder: Path, plan: CorpusPlan, index: int, speaker: Speaker
+) -> tuple[bytes, list[float]]:
+    """Speak and record one speaker; returns the digest of the dry samples and the lengths in s."""
+    dry_digest = hashlib.sha256()
+    place = room.draw_room(plan.seed, index)
+    seconds = []
+    (folder / "wav" / speaker.name).mkdir()
+    for number, dry in enumerate(speak(speaker, plan.phrases)):
+        dry_digest.update(dry.tobytes())
+        random = np.random.default_rng([plan.seed, STREAM_ROOMS, index, number])
+        samples = room.record(dry, place, worker.SAMPLE_RATE_HZ, random)
+        path = folder / _audio_path(speaker, number)
+        soundfile.write(path, samples, worker.SAMPLE_RATE_HZ, subtype="PCM_16")
+        seconds.append(len(samples) / worker.SAMPLE_RATE_HZ)
+    return dry_digest.digest(), seconds
+
+
+def _rows(
+    plan: CorpusPlan, speaker: Speaker, split: str, seconds: list[float]
+) -> Iterator[tuple[str | int, ...]]:
+    for number, (phrase, length) in enumerate(zip(plan.phrases, seconds, strict=True)):
+        path = _audio_path(speaker, number).as_posix()
+        yield (
+            *(path, speaker.name, phrase.text, f"{length:.3f}"),
+            *(worker.SAMPLE_RATE_HZ, split, phrase.domain),
+        )
+
+
+def _audio_path(speaker: Speaker, number: int) -> Path:
+    return Path("wav", speaker.name, f"{number:04d}.wav")
+
+
+def _marker(plan: CorpusPlan, speakers: tuple[Speaker, ...], speech_sha256: str) -> str:
+    content = {
+        "synthetic": True,
+        "engine": ENGINE,
+        "seed": plan.seed,
+        "plan": plan.key(),
+        "speech_sha256": speech_sha256,
+        "speakers": [asdict(speaker) for speaker in speakers],
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _write_manifest(folder: Path, rows: list[tuple[str | int, ...]], marker: str) -> None:
+    (folder / MARKER).write_text(marker)
+    unfinished = folder / (MANIFEST + ".new")
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "speaker", "text", "seconds", "sample_rate", "split", "domain"])
+        writer.writerows(rows)
+    unfinished.rename(folder / MANIFEST)
