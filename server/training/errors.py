@@ -1,0 +1,18 @@
+"""Errors of the training recipes.
+
+TrainingError
+├── DivergedError   the loss is not finite: lower the learning rate or look at the data
+└── RequestError    what was asked for does not fit together: mend the request
+"""
+
+
+class TrainingError(Exception):
+    """Base of all errors of this package; the message is one line for people."""
+
+
+class DivergedError(TrainingError):
+    """Training cannot go on. The message names the step."""
+
+
+class RequestError(TrainingError):
+    """A recipe was asked for something impossible. The message says what was expected."""

@@ -1,0 +1,115 @@
+"""The ONNX graph of the spoken-command model, built by hand.
+
+One ONNX tensor for each learned parameter, in canonical order, in one external file at the
+offsets of the layout: the device's weight store is the file that ONNX Runtime maps, and a new
+generation changes no byte of the graph. (Exporters rename and permute; see docs/adr/0002.)
+
+Inputs, each with a default so that either encoder runs alone:
+    features  float32 (T, 1, 192)     tokens  int64 (L, 1)
+Outputs, of unit L2 length:
+    speech_embedding  float32 (1, E)  text_embedding  float32 (1, E)
+
+Letters: T feature frames, L tokens, H hidden units, E embedding size, P phrases.
+"""
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from diffcodec import Layout
+from server.training.model import ModelConfig
+from speech.features import FEATURE_DIM
+
+WEIGHTS_FILE = "weights.bin"
+# ONNX Runtime 1.20 and later; both versions are old enough for every supported device.
+OPSET, IR_VERSION = 17, 9
+SHORTEST = np.float32(1e-12)
+"""Lengths are clamped here before division, as torch.nn.functional.normalize does."""
+
+
+def build_graph(config: ModelConfig, layout: Layout) -> bytes:
+    """Build the graph of a model.
+
+    Args:
+        config: Sizes of the model.
+        layout: Its tensors (see parameters.layout_of); they must be float32.
+
+    Returns:
+        The serialised ONNX model, a few KB; its weights lie in `weights.bin` beside it.
+    """
+    nodes = [
+        # Take the utterance's mean out of its features (model.SpokenCommandModel.forward).
+        helper.make_node("ReduceMean", ["features"], ["feature_mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["features", "feature_mean"], ["centred"]),
+        *_encoder("speech", "centred", config.speech_layers, config.hidden),
+        helper.make_node("Gather", ["tokens.weight", "tokens"], ["token_vectors"]),
+        *_encoder("text", "token_vectors", config.text_layers, config.hidden),
+    ]
+    silence = np.zeros((1, 1, FEATURE_DIM), np.float32)
+    constants = {
+        "features": silence,
+        "tokens": np.zeros((1, 1), np.int64),
+        "shortest": np.asarray(SHORTEST),
+        "first_direction": np.asarray([1], np.int64),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "spoken_command",
+        inputs=[
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["T", 1, FEATURE_DIM]),
+            helper.make_tensor_value_info("tokens", TensorProto.INT64, ["L", 1]),
+        ],
+        outputs=[
+            helper.make_tensor_value_info(f"{side}_embedding", TensorProto.FLOAT, [1, "E"])
+            for side in ("speech", "text")
+        ],
+        initializer=[
+            *(numpy_helper.from_array(value, name) for name, value in constants.items()),
+            *external_initializers(layout),
+        ],
+    )
+    model = helper.make_model(
+        graph,
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="neuraldiff",
+    )
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def external_initializers(layout: Layout) -> list[TensorProto]:
+    """Initializers whose bytes lie in the flat store, at the layout's offsets."""
+    initializers = []
+    for spec, offset in zip(layout.tensors, layout.offsets, strict=True):
+        tensor = TensorProto(name=spec.name, dims=spec.shape, data_type=TensorProto.FLOAT)
+        tensor.data_location = TensorProto.EXTERNAL
+        place = {"location": WEIGHTS_FILE, "offset": str(offset), "length": str(spec.nbytes)}
+        for key, value in place.items():
+            tensor.external_data.append(onnx.StringStringEntryProto(key=key, value=value))
+        initializers.append(tensor)
+    return initializers
+
+
+def _encoder(side: str, source: str, layers: int, hidden: int) -> list[NodeProto]:
+    """LSTM layers, the mean over time, the projection, unit length (model.Encoder)."""
+    nodes = []
+    x = source
+    for k in range(layers):
+        weights = [f"{side}.lstm.{k}.{name}" for name in "WRB"]
+        directions, x_next = f"{side}_directions_{k}", f"{side}_states_{k}"
+        nodes += [
+            helper.make_node("LSTM", [x, *weights], [directions], hidden_size=hidden),
+            # (T, 1, 1, H) -> (T, 1, H)
+            helper.make_node("Squeeze", [directions, "first_direction"], [x_next]),
+        ]
+        x = x_next
+    mean, raw, length, safe = (f"{side}_{name}" for name in ("mean", "raw", "length", "safe"))
+    projection = [f"{side}.projection.weight", f"{side}.projection.bias"]
+    return [
+        *nodes,
+        helper.make_node("ReduceMean", [x], [mean], axes=[0], keepdims=0),
+        helper.make_node("Gemm", [mean, *projection], [raw], transB=1),
+        helper.make_node("ReduceL2", [raw], [length], axes=[1], keepdims=1),
+        helper.make_node("Max", [length, "shortest"], [safe]),
+        helper.make_node("Div", [raw, safe], [f"{side}_embedding"]),
+    ]

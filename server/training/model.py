@@ -1,0 +1,139 @@
+"""The spoken-command model: a speech encoder and a text encoder with one embedding space.
+
+Neural diff paper, section 4.2: LSTM layers with a dense projection embed an utterance and the
+text of a phrase, so that matching ones are close in L2 distance. Recognition is the nearest
+phrase. Parameters lie in canonical (ONNX) order, so that what is learned, pruned or hashed
+here is what travels and what the device stores: W (1, 4H, I), R (1, 4H, H), B (1, 8H) with
+gates i, o, f, c.
+
+Letters: B batch, T feature frames, L tokens, D input size, H hidden units, E embedding size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from speech.features import FEATURE_DIM
+from speech.tokens import VOCABULARY_SIZE
+
+# ONNX gates i, o, f, c -> torch gates i, f, g (= c), o.
+TORCH_GATES = [0, 2, 3, 1]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a spoken-command model.
+
+    `paper` has the layers of section 4.2 (its 4,500 word pieces are bytes here, which need no
+    vocabulary on the way to the device); the others are for a CPU.
+    """
+
+    speech_layers: int
+    text_layers: int
+    hidden: int
+    embedding: int
+    token_embedding: int
+    dropout: float = 0.2
+
+
+CONFIGS = {
+    "tiny": ModelConfig(1, 1, hidden=32, embedding=32, token_embedding=16, dropout=0.0),
+    "small": ModelConfig(2, 1, hidden=128, embedding=64, token_embedding=32, dropout=0.1),
+    "paper": ModelConfig(4, 2, hidden=128, embedding=128, token_embedding=64, dropout=0.2),
+}
+
+
+class OnnxLstmLayer(nn.Module):
+    """One forward LSTM layer whose parameters are laid out as ONNX's LSTM operator wants them."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        bound = hidden**-0.5
+        self.W = nn.Parameter(torch.empty(1, 4 * hidden, inputs).uniform_(-bound, bound))
+        self.R = nn.Parameter(torch.empty(1, 4 * hidden, hidden).uniform_(-bound, bound))
+        self.B = nn.Parameter(torch.empty(1, 8 * hidden).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, B, D) -> (T, B, H), starting from zero states."""
+        h = self.hidden
+        weights = [
+            _to_torch_gates(self.W[0], h),
+            _to_torch_gates(self.R[0], h),
+            _to_torch_gates(self.B[0, : 4 * h], h),
+            _to_torch_gates(self.B[0, 4 * h :], h),
+        ]
+        zeros = x.new_zeros(1, x.shape[1], h)
+        out, _, _ = torch.lstm(
+            x, (zeros, zeros), weights, True, 1, 0.0, self.training, False, False
+        )
+        return out
+
+
+class Encoder(nn.Module):
+    """LSTM layers with dropout, the mean over time, a projection, unit length."""
+
+    def __init__(self, inputs: int, layers: int, hidden: int, embedding: int, dropout: float):
+        super().__init__()
+        sizes = [inputs] + [hidden] * (layers - 1)
+        self.lstm = nn.ModuleList(OnnxLstmLayer(size, hidden) for size in sizes)
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(hidden, embedding)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Embed padded sequences.
+
+        Args:
+            x: (T, B, D), padded at the end.
+            lengths: int64 (B,), how much of each sequence counts.
+
+        Returns:
+            (B, E), of unit L2 length.
+        """
+        for layer in self.lstm:
+            x = self.dropout(layer(x))
+        return nn.functional.normalize(self.projection(mean_over_time(x, lengths)), dim=-1)
+
+
+class SpokenCommandModel(nn.Module):
+    """Embeds utterances and phrases into one space."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        sizes = {"hidden": config.hidden, "embedding": config.embedding, "dropout": config.dropout}
+        self.speech = Encoder(FEATURE_DIM, config.speech_layers, **sizes)
+        self.tokens = nn.Embedding(VOCABULARY_SIZE, config.token_embedding)
+        self.text = Encoder(config.token_embedding, config.text_layers, **sizes)
+
+    def forward(
+        self, features: Tensor, frames: Tensor, tokens: Tensor, token_counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Embed a batch of utterances and a set of phrases.
+
+        The mean over an utterance is taken out of its features first, which removes what the
+        microphone and the room add to every frame.
+
+        Args:
+            features: float32 (T, B, 192), padded at the end.
+            frames: int64 (B,), frames that count.
+            tokens: int64 (L, C), padded at the end.
+            token_counts: int64 (C,), tokens that count.
+
+        Returns:
+            Speech embeddings (B, E) and text embeddings (C, E), of unit L2 length.
+        """
+        centred = features - mean_over_time(features, frames)
+        return self.speech(centred, frames), self.text(self.tokens(tokens), token_counts)
+
+
+def mean_over_time(x: Tensor, lengths: Tensor) -> Tensor:
+    """(T, B, D) with lengths (B,) -> (B, D); padding does not count."""
+    steps = torch.arange(x.shape[0], device=x.device)[:, None]
+    mask = (steps < lengths[None, :]).to(x.dtype)
+    return (x * mask[:, :, None]).sum(dim=0) / lengths[:, None]
+
+
+def _to_torch_gates(weight: Tensor, hidden: int) -> Tensor:
+    return weight.reshape(4, hidden, -1)[TORCH_GATES].reshape(weight.shape)

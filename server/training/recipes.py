@@ -1,0 +1,236 @@
+"""Recipes: how a generation is learned, and the diff file in which it leaves.
+
+    dense       from scratch, every weight free; leaves as a lossless snapshot (BL)
+    compressed  from scratch, pruned to the budget; leaves as a sparse snapshot (BLC)
+    sparse      F_t + G, G pruned to the budget (neural diff paper 3.1)
+    hash        W + |W| * sum A[h_k], A sized by the budget (3.2)
+
+Budgets are bytes of the encoded file. What a generation *is* follows from its file: the
+decoded diff applied to the parent, so quantisation never goes unseen.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffcodec import (
+    Layout,
+    ParameterSet,
+    decode,
+    encode,
+    fit_sparse,
+    fit_trained_hash,
+    lossless_diff,
+)
+from server.training.errors import RequestError
+from server.training.examples import Examples
+from server.training.graph import build_graph
+from server.training.learn import Progress, Schedule, learn
+from server.training.model import CONFIGS, ModelConfig, SpokenCommandModel
+from server.training.parameters import Weights, layout_of, new_model, to_parameters, to_weights
+from server.training.parametrization import CubicSchedule, Dense, Hashed, Sparse
+from speech.card import Card
+from speech.corpus import Corpus
+
+SPARSE_BITS_PER_ENTRY = 7.0
+"""Optimistic cost of a non-zero: pruning aims a little high, then the encoded file decides."""
+HASH_BITS_PER_ENTRY = 6.5
+"""What an entry of a hash array costs once its levels are coded."""
+HASHES = 3
+"""Hash functions K; the paper's number (4.1)."""
+LEVELS = 2
+"""Magnitudes a sparse diff may take per tensor: the best quality per byte measured so far."""
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """One generation to learn.
+
+    Attributes:
+        recipe: dense, compressed, sparse or hash.
+        corpus: What the generation must know; its train split is learned from, and its
+            texts, all of them, are the generation's phrases.
+        base: F_t, which sparse and hash build upon; None for the others.
+        budget_bytes: Limit of the encoded file; None for dense.
+        config: Name of a model configuration (model.CONFIGS).
+        steps: Optimiser steps.
+        seed: Draws weights, batches, dropout.
+        generation: Its number t + 1; hash functions are reseeded by it.
+    """
+
+    recipe: str
+    corpus: Corpus
+    base: ParameterSet | None
+    budget_bytes: int | None
+    config: str
+    steps: int
+    seed: int
+    generation: int
+
+
+@dataclass(frozen=True)
+class TrainedGeneration:
+    """A learned generation as it is published.
+
+    Attributes:
+        diff: An encoded .ndiff: a snapshot (dense, compressed) or a diff on the base.
+        graph: The ONNX model that runs it.
+        card: Its phrases.
+        loss: Mean training loss of the last steps.
+        seconds: How long learning took.
+        free_parameters: Non-zeros or array entries that the file carries.
+    """
+
+    diff: bytes
+    graph: bytes
+    card: Card
+    loss: float
+    seconds: float
+    free_parameters: int
+
+
+def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGeneration:
+    """Learn one generation.
+
+    Raises:
+        RequestError: recipe, base, budget and configuration do not fit together.
+        BudgetError: the budget cannot hold even the smallest diff.
+        DivergedError: the loss is not finite any more.
+        AudioError: a recording cannot be read.
+    """
+    config = _check(request)
+    started = time.monotonic()
+    phrases = request.corpus.phrases()
+    examples = Examples.of(request.corpus.split("train"), phrases)
+    rng = np.random.default_rng([request.seed, request.generation, RECIPE_STREAMS[request.recipe]])
+    task = _Task(request, config, new_model(config, request.seed), examples, rng, progress)
+    diff, loss = RECIPES[request.recipe](task)
+    return TrainedGeneration(
+        diff=diff,
+        graph=build_graph(config, layout_of(config)),
+        card=Card(phrases),
+        loss=loss,
+        seconds=time.monotonic() - started,
+        free_parameters=count_free(diff, layout_of(config)),
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A request with everything that a recipe needs in hand."""
+
+    request: TrainingRequest
+    config: ModelConfig
+    model: SpokenCommandModel
+    examples: Examples
+    rng: np.random.Generator
+    progress: Progress
+
+    @property
+    def budget_bytes(self) -> int:
+        assert self.request.budget_bytes is not None  # checked in _check
+        return self.request.budget_bytes
+
+    @property
+    def base(self) -> ParameterSet:
+        assert self.request.base is not None  # checked in _check
+        return self.request.base
+
+    def fresh_weights(self) -> Weights:
+        return {name: p.detach() for name, p in self.model.named_parameters()}
+
+
+def train_dense(task: _Task) -> tuple[bytes, float]:
+    """From scratch, every weight free: the unconstrained baseline BL."""
+    dense = Dense(task.fresh_weights())
+    schedule = Schedule(task.request.steps, learning_rate=2e-3)
+    loss = learn(task.model, task.examples, dense, schedule, task.rng, task.progress)
+    return encode(lossless_diff(None, _frozen(dense.weights())), None), loss
+
+
+def train_compressed(task: _Task) -> tuple[bytes, float]:
+    """From scratch, pruned while it learns: the compressed baseline BLC.
+
+    A pruned model is a sparse diff on zeros, so the same parametrization and the same file
+    serve. As in the paper it is pruned later than a diff, once the model has learned something.
+    """
+    weights = task.fresh_weights()
+    zeros = {name: torch.zeros_like(w) for name, w in weights.items()}
+    return _train_pruned(task, None, zeros, weights, prune_from=0.25, prune_to=0.70)
+
+
+def train_sparse(task: _Task) -> tuple[bytes, float]:
+    """An additive mask on F_t, zero at the start, pruned early (neural diff paper 3.1, 4.1)."""
+    anchor = to_weights(task.base)
+    zeros = {name: torch.zeros_like(w) for name, w in anchor.items()}
+    return _train_pruned(task, task.base, anchor, zeros, prune_from=0.10, prune_to=0.60)
+
+
+def _train_pruned(
+    task: _Task,
+    base: ParameterSet | None,
+    anchor: Weights,
+    start: Weights,
+    prune_from: float,
+    prune_to: float,
+) -> tuple[bytes, float]:
+    """Prune by magnitude down to what the encoded file can carry, then go on with the rest."""
+    steps = task.request.steps
+    size = sum(w.numel() for w in anchor.values())
+    entries = min(size, int(8 * task.budget_bytes / SPARSE_BITS_PER_ENTRY))
+    pruning = CubicSchedule(1.0 - entries / size, int(prune_from * steps), int(prune_to * steps))
+    sparse = Sparse(anchor, start, pruning)
+
+    def fit() -> bytes:
+        new = _frozen(sparse.weights())
+        return fit_sparse(base, new, task.budget_bytes, levels=LEVELS)
+
+    def after_step(step: int, steps: int, loss: float) -> None:
+        if step == pruning.last_step:
+            sparse.prune_to(count_free(fit(), layout_of(task.config)))
+        task.progress(step, steps, loss)
+
+    schedule = Schedule(steps, learning_rate=2e-3)
+    loss = learn(task.model, task.examples, sparse, schedule, task.rng, after_step)
+    return fit(), loss
+
+
+def train_hash(task: _Task) -> tuple[bytes, float]:
+    """A multiplicative mask of few shared values (neural diff paper 3.2).
+
+    The free values scale weights of about 0.05, so they learn at a higher rate than weights.
+    """
+    anchor = to_weights(task.base)
+    size = sum(w.numel() for w in anchor.values())
+    share = min(1.0, 8 * task.budget_bytes / HASH_BITS_PER_ENTRY / size)
+    lengths = {name: max(1, int(share * w.numel())) for name, w in anchor.items()}
+    hash_seed = (task.request.seed << 32) + task.request.generation
+    hashed = Hashed(anchor, lengths, HASHES, hash_seed)
+    schedule = Schedule(task.request.steps, learning_rate=2e-2)
+    loss = learn(task.model, task.examples, hashed, schedule, task.rng, task.progress)
+    values = {name: a.numpy() for name, a in hashed.values().items()}
+    return fit_trained_hash(task.base, values, HASHES, hash_seed, task.budget_bytes), loss
+
+
+RECIPES: dict[str, Callable[[_Task], tuple[bytes, float]]] = {
+    "dense": train_dense,
+    "compressed": train_compressed,
+    "sparse": train_sparse,
+    "hash": train_hash,
+}
+RECIPE_STREAMS = {"dense": 0, "compressed": 1, "sparse": 2, "hash": 3}
+"""Each recipe draws from a stream of its own, so that adding one changes no other."""
+
+
+def count_free(diff: bytes, layout: Layout) -> int:
+    """Non-zeros and array entries that a diff file carries; a lossless one carries every weight."""
+    tensors = decode(diff, layout).diff.tensors
+    return sum(_free(change) for change in tensors.values())
+
+
+def _frozen(weights: Weights) -> ParameterSet:
+    return ParameterSet.from_arrays({name: w.detach().numpy() for name, w in weights.items()})
