@@ -1,0 +1,146 @@
+"""Blobs by content: a blob's name is the SHA-256 of its bytes, so it can never change.
+
+ArtifactStore is the seam: a folder now, an object store later. What a store returns from `put`
+is durable: it survives a power cut.
+
+    >>> store = FolderStore.create(Path("artifacts"))
+    >>> blob = store.put(b"...")
+    >>> store.read(blob.sha256, offset=0, length=blob.length)
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+from server.domain import Blob
+from server.errors import ArtifactError
+
+HASH_BLOCK_BYTES = 1 << 20
+
+
+class ArtifactStore(Protocol):
+    """Where blobs are kept."""
+
+    def put(self, content: bytes) -> Blob:
+        """Store a blob durably; one that is there already, unharmed, is left alone.
+
+        Raises:
+            ArtifactError: it cannot be written; nothing half-written can be read afterwards.
+        """
+
+    def read(self, sha256: bytes, offset: int, length: int) -> bytes:
+        """Read a range; shorter where the blob ends first.
+
+        Raises:
+            ArtifactError: the blob is missing or cannot be read.
+        """
+
+    def verify(self, blob: Blob) -> None:
+        """Read all of a blob again and compare its length and SHA-256.
+
+        Raises:
+            ArtifactError: it is missing, cannot be read, or its bytes have changed.
+        """
+
+
+class FolderStore:
+    """Blobs as files, FOLDER/ab/cdef..., named by the hex SHA-256.
+
+    A blob is written to a temporary name, fsynced, renamed, and the folders are fsynced.
+    Leftovers of a crash are named .incoming-*, are never read and may be deleted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Use a folder that exists."""
+        self.folder = folder
+
+    @classmethod
+    def create(cls, folder: Path) -> "FolderStore":
+        """Make the folder unless it is there.
+
+        Raises:
+            ArtifactError: it cannot be made.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{folder}: cannot be made: {error.strerror}") from error
+        return cls(folder)
+
+    def put(self, content: bytes) -> Blob:
+        """Store a blob durably."""
+        blob = Blob(hashlib.sha256(content).digest(), len(content))
+        if self._is_intact(blob):
+            return blob
+        path = self._path(blob.sha256)
+        try:
+            if not path.parent.is_dir():
+                path.parent.mkdir(exist_ok=True)
+                _sync_folder(self.folder)
+            _write_durably(path, content)
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from error
+        return blob
+
+    def read(self, sha256: bytes, offset: int, length: int) -> bytes:
+        """Read a range."""
+        path = self._path(sha256)
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        except FileNotFoundError as error:
+            raise ArtifactError(f"expected blob {sha256.hex()}, found no file {path}") from error
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def verify(self, blob: Blob) -> None:
+        """Read a blob again and compare."""
+        content = hashlib.sha256()
+        offset = 0
+        while block := self.read(blob.sha256, offset, HASH_BLOCK_BYTES):
+            content.update(block)
+            offset += len(block)
+        if offset != blob.length or content.digest() != blob.sha256:
+            raise ArtifactError(
+                f"{self._path(blob.sha256)}: expected {blob.length} bytes of SHA-256 "
+                f"{blob.sha256.hex()}, found {offset} bytes of {content.hexdigest()}"
+            )
+
+    def _is_intact(self, blob: Blob) -> bool:
+        try:
+            self.verify(blob)
+        except ArtifactError:
+            return False
+        return True
+
+    def _path(self, sha256: bytes) -> Path:
+        name = sha256.hex()
+        return self.folder / name[:2] / name[2:]
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    """Write, fsync, rename, fsync the folder; after a crash there is all of it or nothing."""
+    handle, name = tempfile.mkstemp(prefix=".incoming-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,176 @@
+"""The tables, as typed rows.
+
+Rules that the database itself keeps: a generation names blobs that are known, numbers are unique
+in their model, a step names generations that exist, (attempt, sequence) is unique, and states
+are among those of the domain.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    LargeBinary,
+    MetaData,
+    String,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from server.domain import DIGEST_BYTES, AttemptState, Outcome
+
+# Without names of our own, SQLite's constraints are nameless and no migration can drop them.
+NAMING_CONVENTION = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+NAME_LENGTH = 200
+ID_LENGTH = 32
+CODE_LENGTH = 64
+
+Digest = LargeBinary(DIGEST_BYTES)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware times in and out; SQLite keeps no zone, so UTC is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store UTC."""
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return an aware time."""
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+def _enum(kind: type[AttemptState] | type[Outcome], name: str) -> Enum:
+    """A column of the enum's values, checked by the database."""
+    return Enum(
+        kind,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Row(DeclarativeBase):
+    """Base of all tables."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+class ModelRow(Row):
+    """A line of generations."""
+
+    __tablename__ = "models"
+
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+
+
+class BlobRow(Row):
+    """A blob that the artifact store held, verified, before this row was written."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[bytes] = mapped_column(Digest, primary_key=True)
+    length: Mapped[int] = mapped_column(BigInteger)
+
+
+class GenerationRow(Row):
+    """One state of a model's weights."""
+
+    __tablename__ = "generations"
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "parent"], ["generations.model", "generations.number"]),
+    )
+
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    parent: Mapped[int | None]
+    layout_fingerprint: Mapped[bytes] = mapped_column(Digest)
+    digest: Mapped[bytes] = mapped_column(Digest)
+    snapshot_sha256: Mapped[bytes] = mapped_column(ForeignKey("blobs.sha256"))
+    graph_sha256: Mapped[bytes | None] = mapped_column(ForeignKey("blobs.sha256"))
+    card_sha256: Mapped[bytes | None] = mapped_column(ForeignKey("blobs.sha256"))
+    published_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class StepRow(Row):
+    """A diff from `base` (NULL: nothing) to `target`.
+
+    The file itself binds its base, so a file is there once a target.
+    """
+
+    __tablename__ = "steps"
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "base"], ["generations.model", "generations.number"]),
+        ForeignKeyConstraint(["model", "target"], ["generations.model", "generations.number"]),
+        UniqueConstraint("model", "target", "diff_sha256"),
+    )
+
+    step_id: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"))
+    base: Mapped[int | None]
+    target: Mapped[int]
+    diff_sha256: Mapped[bytes] = mapped_column(ForeignKey("blobs.sha256"))
+
+
+class DeviceRow(Row):
+    """A device and what it ran when it was last heard of."""
+
+    __tablename__ = "devices"
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "installed"], ["generations.model", "generations.number"]),
+    )
+
+    device_id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    enrolled_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    installed: Mapped[int | None]
+
+
+class AttemptRow(Row):
+    """A device's way to a generation of the model that it follows."""
+
+    __tablename__ = "attempts"
+
+    attempt_id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("devices.device_id"), index=True)
+    base: Mapped[int | None]
+    target: Mapped[int]
+    state: Mapped[AttemptState] = mapped_column(_enum(AttemptState, "attempt_state"))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ReportRow(Row):
+    """A report as it came, late ones included."""
+
+    __tablename__ = "reports"
+
+    attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.attempt_id"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    outcome: Mapped[Outcome] = mapped_column(_enum(Outcome, "outcome"))
+    code: Mapped[str] = mapped_column(String(CODE_LENGTH))
+    bytes_sent: Mapped[int] = mapped_column(BigInteger)
+    bytes_received: Mapped[int] = mapped_column(BigInteger)
+    apply_ms: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
