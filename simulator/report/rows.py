@@ -1,0 +1,118 @@
+"""One measurement, and the files that hold them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from simulator.errors import RunFolderError
+from simulator.scenario import Variant
+
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one variant did at one generation, for one seed.
+
+    None stands where nothing was sent: the device that is never updated.
+
+    Attributes:
+        added: The labels that came with this generation.
+        phrases: How many phrases the model tells apart.
+        test_recordings: How many recordings both accuracies are shares of.
+        device_accuracy: By the edge client's own process, 0..1.
+        server_accuracy: By the server for the same weights, 0..1.
+        file_bytes: Size of the .ndiff file that led here.
+        float32_bytes: Size of the model's weights.
+        bytes_sent: Everything that the device sent on the wire for this update.
+        bytes_received: Everything that it received.
+        nominal_ratio: Parameters per stored value (the paper's compression factor).
+        apply_s: Time to rebuild and check the weights.
+        peak_bytes: Largest resident memory of the device's update process.
+    """
+
+    seed: int
+    generation: int
+    variant: Variant
+    added: tuple[str, ...]
+    phrases: int
+    test_recordings: int
+    device_accuracy: float
+    server_accuracy: float
+    float32_bytes: int
+    device_digest: str
+    server_digest: str
+    file_bytes: int | None = None
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+    nominal_ratio: float | None = None
+    apply_s: float | None = None
+    peak_bytes: int | None = None
+
+    @property
+    def wire_bytes(self) -> int | None:
+        """Sent and received together."""
+        if self.bytes_sent is None or self.bytes_received is None:
+            return None
+        return self.bytes_sent + self.bytes_received
+
+    @property
+    def file_ratio(self) -> float | None:
+        """How many times smaller the file is than the float32 weights."""
+        return self.float32_bytes / self.file_bytes if self.file_bytes else None
+
+    @property
+    def digest_ok(self) -> bool:
+        """The device holds what the server published."""
+        return self.device_digest == self.server_digest
+
+    def to_json(self) -> dict[str, Any]:
+        """As results.jsonl holds it; what follows from the rest is written out too."""
+        derived = {
+            "wire_bytes": self.wire_bytes,
+            "file_ratio": self.file_ratio,
+            "digest_ok": self.digest_ok,
+        }
+        return asdict(self) | derived
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Row":
+        """Read a line of results.jsonl.
+
+        Raises:
+            KeyError, ValueError, TypeError: a value is missing or of another kind.
+        """
+        known = {field.name: content[field.name] for field in fields(cls)}
+        return cls(**known | {"variant": Variant(known["variant"]), "added": tuple(known["added"])})
+
+
+def write_rows(folder: Path, rows: Iterable[Row]) -> None:
+    """Write results.jsonl, whole or not at all."""
+    lines = (json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
+    unfinished = folder / (RESULTS + ".new")
+    unfinished.write_text("".join(lines), encoding="utf-8")
+    unfinished.rename(folder / RESULTS)
+
+
+def read_rows(folder: Path) -> tuple[Row, ...]:
+    """Read results.jsonl.
+
+    Raises:
+        RunFolderError: there is none, or a line cannot be read.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise RunFolderError(f"{folder}: expected a run's folder with {RESULTS}, found none")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(Row.from_json(json.loads(line)))
+        except (KeyError, ValueError, TypeError) as error:
+            raise RunFolderError(
+                f"{path}, line {number}: expected a result row, found {line[:60]!r}"
+            ) from error
+    if not rows:
+        raise RunFolderError(f"{path}: expected result rows, found none")
+    return tuple(rows)
