@@ -157,14 +157,14 @@ class TensorRecord(_message.Message):
 
     METHOD_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
-    GAP_BYTES_FIELD_NUMBER: _builtins.int
+    ESCAPES_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     HASHES_FIELD_NUMBER: _builtins.int
     method: Global___Method.ValueType
     count: _builtins.int
     """sparse: non-zeros; hash: length of the array A."""
-    gap_bytes: _builtins.int
-    """sparse: bytes that the tensor's gaps take in the raw gap section."""
+    escapes: _builtins.int
+    """sparse: escape bytes among the tensor's gap bytes, which are count + escapes in all."""
     step: _builtins.float
     """sparse and hash: value = level * step."""
     hashes: _builtins.int
@@ -174,13 +174,13 @@ class TensorRecord(_message.Message):
         *,
         method: Global___Method.ValueType = ...,
         count: _builtins.int = ...,
-        gap_bytes: _builtins.int = ...,
+        escapes: _builtins.int = ...,
         step: _builtins.float = ...,
         hashes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "gap_bytes", b"gap_bytes", "hashes", b"hashes", "method", b"method", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "escapes", b"escapes", "hashes", b"hashes", "method", b"method", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,10 +194,13 @@ class Section(_message.Message):
     CODER_FIELD_NUMBER: _builtins.int
     RAW_LENGTH_FIELD_NUMBER: _builtins.int
     CODED_LENGTH_FIELD_NUMBER: _builtins.int
+    LEVEL_BITS_FIELD_NUMBER: _builtins.int
     kind: Global___SectionKind.ValueType
     coder: Global___Coder.ValueType
     raw_length: _builtins.int
     coded_length: _builtins.int
+    level_bits: _builtins.int
+    """levels and hash levels: bits a symbol takes, 1, 2, 4 or 8."""
     def __init__(
         self,
         *,
@@ -205,10 +208,11 @@ class Section(_message.Message):
         coder: Global___Coder.ValueType = ...,
         raw_length: _builtins.int = ...,
         coded_length: _builtins.int = ...,
+        level_bits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coded_length", b"coded_length", "coder", b"coder", "kind", b"kind", "raw_length", b"raw_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coded_length", b"coded_length", "coder", b"coder", "kind", b"kind", "level_bits", b"level_bits", "raw_length", b"raw_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,74 @@
+"""Neural diffs: turning one generation of a model into the next with few bytes.
+
+Pure library: parameters, diffs, coders, the `.ndiff` file, budgets. It knows nothing of training,
+devices or networks. The law it keeps: applying a file gives exactly the weights whose digest the
+file names, on every machine, or an error and an untouched base.
+
+    base = ParameterSet.read(path, layout)
+    data = fit_sparse(base, new, budget_bytes=parse_size("40KB"))
+    generation = apply(base, decode(data, base.layout))
+
+`diffcodec.weights` reads and writes .safetensors and .onnx; it is not imported here.
+"""
+
+from diffcodec.diff import (
+    DecodedDiff,
+    Diff,
+    HashDiff,
+    LosslessDiff,
+    SparseDiff,
+    TensorDiff,
+    apply,
+)
+from diffcodec.errors import (
+    BudgetError,
+    CodecError,
+    DigestError,
+    FormatError,
+    InputError,
+    LayoutError,
+    UnsupportedError,
+    WrongBaseError,
+)
+from diffcodec.file import decode, encode, encoded_size, read_header
+from diffcodec.hashing import position_buckets
+from diffcodec.header import Coder, Header, Method, Section, SectionKind, TensorRecord
+from diffcodec.lossless import lossless_diff
+from diffcodec.parameters import Dtype, Layout, ParameterSet, TensorSpec
+from diffcodec.rebuild import Applied, apply_file
+
+__all__ = [
+    "Applied",
+    "BudgetError",
+    "CodecError",
+    "Coder",
+    "DecodedDiff",
+    "Diff",
+    "DigestError",
+    "Dtype",
+    "FormatError",
+    "HashDiff",
+    "Header",
+    "InputError",
+    "Layout",
+    "LayoutError",
+    "LosslessDiff",
+    "Method",
+    "ParameterSet",
+    "Section",
+    "SectionKind",
+    "SparseDiff",
+    "TensorDiff",
+    "TensorRecord",
+    "TensorSpec",
+    "UnsupportedError",
+    "WrongBaseError",
+    "apply",
+    "apply_file",
+    "decode",
+    "encode",
+    "encoded_size",
+    "lossless_diff",
+    "position_buckets",
+    "read_header",
+]
