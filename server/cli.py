@@ -1,0 +1,272 @@
+"""`ota-server`: make a home, publish generations into it, serve them, look at them."""
+
+import asyncio
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from diffcodec import Layout, parse_size
+from diffcodec.errors import CodecError
+from diffcodec.weights import read_weights
+from server.domain import Generation
+from server.errors import PublishError, ServerError
+from server.graph import graph_without_weights
+from server.home import ServerHome
+from server.publishing import add_direct_diff, diff_from_head, publish, weights_of
+from server.serving import ListenAddress, serve_until_signal
+from server.status import ModelStatus, status_of
+from speech.errors import SpeechError
+
+app = typer.Typer(
+    help="Publish generations of a model and bring them to devices.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+progress = Console(stderr=True)
+
+HomeArgument = Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option("--database", metavar="URL", help="sqlite:///PATH, else HOME/registry.db."),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="Folder or file:///PATH, else HOME/artifacts."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def init(home: HomeArgument, database: DatabaseOption = None, store: StoreOption = None) -> None:
+    """Make a server home, or bring the database of an older one up to date.
+
+    Example: ota-server init srv
+    """
+    ServerHome.create(home, database=database, store=store).close()
+    print(f"server home {home}")
+
+
+@app.command()
+def serve(
+    home: HomeArgument,
+    listen: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Loopback only until there is TLS; port 0: any."),
+    ],
+    database: DatabaseOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Serve devices until SIGTERM or SIGINT; prints the address when it takes calls.
+
+    Example: ota-server serve srv --listen 127.0.0.1:50051
+    """
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    opened = ServerHome.open(home, database=database, store=store)
+    try:
+        asyncio.run(serve_until_signal(opened, listen, _announce))
+    finally:
+        opened.close()
+
+
+@app.command("publish")
+def publish_command(
+    home: HomeArgument,
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help=".safetensors, .onnx, or a finished .ndiff.")
+    ],
+    model: Annotated[str, typer.Option(metavar="M", help="The line of generations.")],
+    graph: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="model.onnx; else the parent's, or made of WEIGHTS."),
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON that says what the model is.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most bytes of the update, such as 40KB; else exact."),
+    ] = None,
+    bases: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--from", metavar="N", help="Add an exact diff from generation N. Repeatable."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    database: DatabaseOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Publish weights as the next generation; the first one is a snapshot.
+
+    With a budget the generation is what the best diff within the budget leads to, not the
+    weights themselves.
+
+    Examples:
+
+        ota-server publish srv --model digits model.onnx --card card.json
+
+        ota-server publish srv --model digits better.onnx --budget 40KB --from 0
+    """
+    budget_bytes = _parse_budget(budget, weights)
+    opened = ServerHome.open(home, database=database, store=store)
+    try:
+        for base in bases or ():
+            opened.registry.generation(model, base)  # before anything is published
+        with progress.status(f"publishing {weights}"):
+            diff, layout = _diff_of(opened, model, weights, budget_bytes)
+            generation = publish(
+                opened,
+                model,
+                diff,
+                graph=_graph_of(graph, weights, layout),
+                card=_read_card(card),
+            )
+        for base in bases or ():
+            with progress.status(f"diff from generation {base}"):
+                add_direct_diff(opened, model, base, generation.number)
+        dense_bytes = sum(
+            spec.nbytes for spec in weights_of(opened, model, generation.number).layout.tensors
+        )
+    finally:
+        opened.close()
+    _print_published(generation, len(diff), dense_bytes, as_json)
+
+
+@app.command()
+def status(
+    home: HomeArgument,
+    as_json: JsonOption = False,
+    database: DatabaseOption = None,
+    store: StoreOption = None,
+) -> None:
+    """List models, generations, bytes, and which devices run what.
+
+    Example: ota-server status srv --json
+    """
+    opened = ServerHome.open(home, database=database, store=store)
+    try:
+        models = status_of(opened)
+    finally:
+        opened.close()
+    if as_json:
+        print(json.dumps({"models": [asdict(model) for model in models]}, indent=2))
+        return
+    console = Console()
+    for model in models:
+        _print_model(console, model)
+    if not models:
+        console.print("no models yet")
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on stderr and exit status 1."""
+    try:
+        app()
+    except (ServerError, CodecError, SpeechError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _announce(address: ListenAddress) -> None:
+    print(f"listening on {address}", flush=True)
+
+
+def _parse_budget(budget: str | None, weights: Path) -> int | None:
+    if budget is None:
+        return None
+    if weights.suffix == ".ndiff":
+        raise typer.BadParameter("a finished .ndiff has its size already", param_hint="--budget")
+    try:
+        return parse_size(budget)
+    except CodecError as error:
+        raise typer.BadParameter(str(error), param_hint="--budget") from error
+
+
+def _diff_of(
+    home: ServerHome, model: str, weights: Path, budget_bytes: int | None
+) -> tuple[bytes, Layout | None]:
+    """The diff to publish; the layout too where the file says it."""
+    if weights.suffix == ".ndiff":
+        return _read(weights), None
+    new = read_weights(weights)
+    if budget_bytes is not None and home.registry.head(model) is None:
+        progress.print("the first generation is an exact snapshot; the budget is for updates")
+    return diff_from_head(home, model, new, budget_bytes), new.layout
+
+
+def _graph_of(graph: Path | None, weights: Path, layout: Layout | None) -> bytes | None:
+    if graph is None and weights.suffix != ".onnx":
+        return None
+    path = graph or weights
+    return graph_without_weights(path, layout) if layout is not None else _read(path)
+
+
+def _read_card(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    content = _read(path)
+    try:
+        json.loads(content)
+    except ValueError as error:
+        raise PublishError(f"{path}: expected a card in JSON: {error}") from error
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PublishError(f"{path}: expected a readable file: {error.strerror}") from error
+
+
+def _print_published(
+    generation: Generation, diff_bytes: int, dense_bytes: int, as_json: bool
+) -> None:
+    ratio = dense_bytes / diff_bytes
+    if as_json:
+        facts = {
+            "model": generation.model,
+            "generation": generation.number,
+            "digest": generation.digest.hex(),
+            "bytes": diff_bytes,
+            "ratio": round(ratio, 2),
+        }
+        print(json.dumps(facts))
+        return
+    print(f"generation {generation.number} of {generation.model}")
+    print(f"digest     {generation.digest.hex()}")
+    print(f"bytes      {diff_bytes}")
+    print(f"ratio      {ratio:.1f}")
+
+
+def _print_model(console: Console, model: ModelStatus) -> None:
+    table = Table("generation", "digest", "update", "snapshot", "devices", "published")
+    table.title = f"{model.model}: head {model.head}"
+    attempts = ", ".join(f"{n} {state}" for state, n in model.attempts.items())
+    table.caption = f"{model.devices_without_model} devices without a model" + (
+        f"; attempts: {attempts}" if attempts else ""
+    )
+    for row in model.generations:
+        table.add_row(
+            str(row.number),
+            row.digest[:12],
+            f"{row.update_bytes:,} B" if row.update_bytes is not None else "-",
+            f"{row.snapshot_bytes:,} B",
+            str(row.devices),
+            row.published_at,
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""How a generation comes to exist: a diff is applied here, and its result *is* the generation.
+
+So nothing that quantisation loses is ever lost twice: the next diff starts from what devices
+really hold. Everything that a generation names is durable, and has been read back, before the
+registry hears of it.
+
+    >>> generation = publish(home, "digits", encoded_diff, graph=graph, card=card)
+    >>> weights_of(home, "digits", generation.number)
+
+Not for: deciding what the weights should be (server.training, or the caller).
+"""
+
+from dataclasses import dataclass
+
+from diffcodec import ParameterSet, apply, decode, encode, fit_sparse, lossless_diff, read_header
+from server.devices import Clock, utc_now
+from server.domain import Blob, Generation, Step
+from server.errors import PublishError
+from server.home import ServerHome
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What a diff file leads to, and from where (None: a snapshot)."""
+
+    base: Generation | None
+    weights: ParameterSet
+    digest: bytes
+
+
+def publish(
+    home: ServerHome,
+    model: str,
+    diff: bytes,
+    *,
+    graph: bytes | None = None,
+    card: bytes | str | None = None,
+    now: Clock = utc_now,
+) -> Generation:
+    """Make the next generation of a model out of a diff.
+
+    Args:
+        home: Where to.
+        model: The line of generations; a new name starts one.
+        diff: An encoded .ndiff: a snapshot, or one whose base is a generation of this model.
+        graph: model.onnx with external weights; the parent's without it.
+        card: JSON that says what the model is; the parent's without it.
+        now: The clock.
+
+    Returns:
+        The new generation, whose weights are what the diff leads to.
+
+    Raises:
+        PublishError: the diff has another base, or a new layout comes without its graph.
+        CodecError: the diff is not a sound file.
+        ConflictError: another generation was published meanwhile; nothing was.
+        StorageError: disk or database failed; nothing was published.
+    """
+    head = home.registry.head(model)
+    result = _apply(home, model, diff)
+    parent = result.base or head
+    fingerprint = result.weights.layout.fingerprint
+    if graph is None and parent is not None and parent.layout_fingerprint != fingerprint:
+        raise PublishError(
+            f"the weights have another layout than generation {parent.number} of {model!r}: "
+            "expected a new graph with them, found none"
+        )
+    snapshot = encode(lossless_diff(None, result.weights), None)
+    generation = Generation(
+        model=model,
+        number=head.number + 1 if head is not None else 0,
+        parent=parent.number if parent is not None else None,
+        layout_fingerprint=fingerprint,
+        digest=result.digest,
+        snapshot=_store(home, snapshot),
+        graph=_store_or_inherit(home, graph, parent.graph if parent else None),
+        card=_store_or_inherit(home, card, parent.card if parent else None),
+        published_at=now(),
+    )
+    base = result.base.number if result.base is not None else None
+    routes = {diff: base, snapshot: None}  # one entry where the diff is that very snapshot
+    steps = [
+        Step(start, generation.number, generation.digest, _store(home, content))
+        for content, start in routes.items()
+    ]
+    home.registry.add_generation(generation, steps)
+    return generation
+
+
+def diff_from_head(
+    home: ServerHome, model: str, weights: ParameterSet, budget_bytes: int | None = None
+) -> bytes:
+    """Encode weights as a diff against the newest generation, ready to be published.
+
+    Args:
+        home: Where the model lives.
+        model: Its name; the first generation of a new model is a lossless snapshot, because
+            devices that hold nothing have nothing that a budget could be spent on changing.
+        weights: What to come close to, in the layout of the newest generation.
+        budget_bytes: The most that the file may have; None for an exact diff, however large.
+
+    Raises:
+        LayoutError: the weights have another layout than the newest generation.
+        BudgetError: the budget does not even hold a header.
+    """
+    head = home.registry.head(model)
+    if head is None:
+        return encode(lossless_diff(None, weights), None)
+    base = weights_of(home, model, head.number)
+    if budget_bytes is None:
+        return encode(lossless_diff(base, weights), base)
+    return fit_sparse(base, weights, budget_bytes)
+
+
+def add_direct_diff(home: ServerHome, model: str, base: int, target: int) -> Step:
+    """Offer an exact diff that skips the generations between two.
+
+    Raises:
+        NotFoundError: one of them does not exist.
+        LayoutError: they have different layouts.
+    """
+    old, new = weights_of(home, model, base), weights_of(home, model, target)
+    return add_route(home, model, encode(lossless_diff(old, new), old))
+
+
+def add_route(home: ServerHome, model: str, diff: bytes) -> Step:
+    """Offer another way to a generation that exists: a diff from another base, or a snapshot.
+
+    Raises:
+        PublishError: base or result of the diff is no generation of this model.
+        CodecError: the diff is not a sound file.
+        StorageError: disk or database failed.
+    """
+    result = _apply(home, model, diff)
+    target = _newest_with(home, model, result.digest)
+    if target is None:
+        raise PublishError(
+            f"expected a diff to a generation of model {model!r}, "
+            f"found one to digest {result.digest.hex()}"
+        )
+    base = result.base.number if result.base is not None else None
+    step = Step(base, target.number, target.digest, _store(home, diff))
+    home.registry.add_step(model, step)
+    return step
+
+
+def weights_of(home: ServerHome, model: str, number: int) -> ParameterSet:
+    """The dense weights of a generation.
+
+    Raises:
+        NotFoundError: no such generation.
+        StorageError: its snapshot cannot be read, or has changed.
+    """
+    generation = home.registry.generation(model, number)
+    home.artifacts.verify(generation.snapshot)
+    snapshot = generation.snapshot
+    content = home.artifacts.read(snapshot.sha256, 0, snapshot.length)
+    return apply(None, decode(content).diff)
+
+
+def _apply(home: ServerHome, model: str, diff: bytes) -> _Result:
+    """Apply a diff to the generation of this model that it names as its base."""
+    base_digest = read_header(diff).base_digest
+    base, base_weights = None, None
+    if base_digest:
+        base = _newest_with(home, model, base_digest)
+        if base is None:
+            raise PublishError(
+                f"expected a diff whose base is a generation of model {model!r}, "
+                f"found one with base digest {base_digest.hex()}"
+            )
+        base_weights = weights_of(home, model, base.number)
+    decoded = decode(diff, base_weights.layout if base_weights is not None else None)
+    weights = apply(base_weights, decoded.diff)
+    digest = weights.digest()
+    if digest != decoded.target_digest:
+        raise PublishError(
+            f"expected the diff to give digest {decoded.target_digest.hex()}, found {digest.hex()}"
+        )
+    return _Result(base, weights, digest)
+
+
+def _newest_with(home: ServerHome, model: str, digest: bytes) -> Generation | None:
+    """The newest generation with these weights: old ones may have been published again."""
+    found = [g for g in home.registry.generations(model) if g.digest == digest]
+    return found[-1] if found else None
+
+
+def _store(home: ServerHome, content: bytes) -> Blob:
+    """Make a blob durable and prove that it can be read."""
+    blob = home.artifacts.put(content)
+    home.artifacts.verify(blob)
+    return blob
+
+
+def _store_or_inherit(
+    home: ServerHome, content: bytes | str | None, inherited: Blob | None
+) -> Blob | None:
+    if content is None:
+        return inherited
+    return _store(home, content.encode() if isinstance(content, str) else content)

@@ -1,0 +1,261 @@
+"""The gRPC border: messages in, values to the rest of the server, messages out.
+
+The registry and the store block, so they are called in threads. Which error becomes which
+status is said once, in STATUS_CODES. No gRPC compression: the blobs are compressed already.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
+from server import devices
+from server.artifacts import ArtifactStore
+from server.devices import Answer, Installed
+from server.domain import DIGEST_BYTES, Blob, Outcome, Plan, Report, Step
+from server.errors import (
+    ConflictError,
+    InputError,
+    NoRouteError,
+    NotFoundError,
+    OffsetError,
+    RegistryError,
+    RequestError,
+    ServerError,
+    StorageError,
+    UnknownStateError,
+)
+from server.registry import Registry
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+CHUNK_BYTES = 256 * 1024
+# One visit to a thread costs about as much as reading a chunk: fetch several at once.
+READ_BYTES = 4 * CHUNK_BYTES
+
+LONGEST_NAME = 200
+LONGEST_CODE = 64
+MOST_HELD = 64
+LARGEST_COUNT = 2**63 - 1  # what a BIGINT column holds
+
+# The first class that fits, so the special ones stand before their bases.
+STATUS_CODES: tuple[tuple[type[ServerError], grpc.StatusCode], ...] = (
+    (InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (OffsetError, grpc.StatusCode.OUT_OF_RANGE),
+    (UnknownStateError, grpc.StatusCode.FAILED_PRECONDITION),
+    (NoRouteError, grpc.StatusCode.FAILED_PRECONDITION),
+    (ConflictError, grpc.StatusCode.ABORTED),
+    (RegistryError, grpc.StatusCode.UNAVAILABLE),
+    (StorageError, grpc.StatusCode.DATA_LOSS),
+    (ServerError, grpc.StatusCode.INTERNAL),
+)
+
+OUTCOMES = {
+    device_pb2.OUTCOME_STARTED: Outcome.STARTED,
+    device_pb2.OUTCOME_COMMITTED: Outcome.COMMITTED,
+    device_pb2.OUTCOME_FAILED: Outcome.FAILED,
+}
+
+
+class DeviceService(device_pb2_grpc.DeviceServiceServicer):
+    """Enrolment, check-ins and reports."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def Enroll(  # noqa: N802 - the name of the rpc
+        self, request: device_pb2.EnrollRequest, context: Context
+    ) -> device_pb2.EnrollResponse:
+        """Add a device."""
+        async with _status_of_errors(context):
+            _require_text("model", request.model, LONGEST_NAME)
+            _limit_text("name", request.name, LONGEST_NAME)
+            device = await asyncio.to_thread(
+                devices.enroll, self._registry, request.model, request.name
+            )
+            log.info("device %s enrolled for %s", device.device_id, device.model)
+            return device_pb2.EnrollResponse(device_id=device.device_id)
+
+    async def CheckIn(  # noqa: N802
+        self, request: device_pb2.CheckInRequest, context: Context
+    ) -> device_pb2.CheckInResponse:
+        """Plan a device's next update."""
+        async with _status_of_errors(context):
+            _require_text("device_id", request.device_id, LONGEST_NAME)
+            answer = await asyncio.to_thread(
+                devices.check_in,
+                self._registry,
+                request.device_id,
+                _installed_from(request),
+                _held_from(request),
+            )
+            if answer.plan is not None:
+                log.info(
+                    "device %s: attempt %s to generation %d",
+                    request.device_id,
+                    answer.plan.attempt_id,
+                    answer.plan.target.number,
+                )
+            return _check_in_response(answer)
+
+    async def Report(  # noqa: N802
+        self, request: device_pb2.ReportRequest, context: Context
+    ) -> device_pb2.ReportResponse:
+        """Record how an attempt goes."""
+        async with _status_of_errors(context):
+            report = _report_from(request)
+            if report is not None:
+                state = await asyncio.to_thread(devices.report, self._registry, report)
+                log.info(
+                    "attempt %s: report %d says %s %s, now %s",
+                    report.attempt_id,
+                    report.sequence,
+                    report.outcome,
+                    report.code,
+                    state,
+                )
+            return device_pb2.ReportResponse()
+
+
+class ContentService(content_pb2_grpc.ContentServiceServicer):
+    """Blobs, from any offset."""
+
+    def __init__(self, registry: Registry, artifacts: ArtifactStore) -> None:
+        self._registry = registry
+        self._artifacts = artifacts
+
+    async def ReadBlob(  # noqa: N802
+        self, request: content_pb2.ReadBlobRequest, context: Context
+    ) -> AsyncIterator[content_pb2.ReadBlobResponse]:
+        """Stream a range of a blob that some generation or step names."""
+        async with _status_of_errors(context):
+            _require_digest("sha256", request.sha256)
+            blob = await asyncio.to_thread(self._registry.blob, request.sha256)
+            if request.offset > blob.length:
+                raise OffsetError(
+                    f"expected an offset of at most {blob.length}, found {request.offset}"
+                )
+            end = min(blob.length, request.offset + (request.length or blob.length))
+            async for chunk in self._chunks(blob, request.offset, end):
+                yield content_pb2.ReadBlobResponse(chunk=chunk)
+
+    async def _chunks(self, blob: Blob, start: int, end: int) -> AsyncIterator[bytes]:
+        for offset in range(start, end, READ_BYTES):
+            wanted = min(READ_BYTES, end - offset)
+            block = await asyncio.to_thread(self._artifacts.read, blob.sha256, offset, wanted)
+            if len(block) != wanted:
+                raise StorageError(
+                    f"blob {blob.sha256.hex()}: expected {wanted} bytes at {offset}, "
+                    f"found {len(block)}"
+                )
+            for at in range(0, len(block), CHUNK_BYTES):
+                yield block[at : at + CHUNK_BYTES]
+
+
+@asynccontextmanager
+async def _status_of_errors(context: Context) -> AsyncIterator[None]:
+    """End the call with the status that stands for an error of ours."""
+    try:
+        yield
+    except ServerError as error:
+        code = next(code for kind, code in STATUS_CODES if isinstance(error, kind))
+        if isinstance(error, StorageError):
+            log.error("%s", error)
+        await context.abort(code, str(error))
+
+
+def _installed_from(request: device_pb2.CheckInRequest) -> Installed | None:
+    if not request.HasField("installed"):
+        return None
+    _require_digest("installed.digest", request.installed.digest)
+    return Installed(request.installed.number, request.installed.digest)
+
+
+def _held_from(request: device_pb2.CheckInRequest) -> frozenset[bytes]:
+    if len(request.held) > MOST_HELD:
+        raise RequestError(f"held: expected at most {MOST_HELD} blobs, found {len(request.held)}")
+    for sha256 in request.held:
+        _require_digest("held", sha256)
+    return frozenset(request.held)
+
+
+def _report_from(request: device_pb2.ReportRequest) -> Report | None:
+    """The report; None for an outcome of a newer protocol, which we hear and pass over."""
+    _require_text("device_id", request.device_id, LONGEST_NAME)
+    _require_text("attempt_id", request.attempt_id, LONGEST_NAME)
+    _limit_text("code", request.code, LONGEST_CODE)
+    for field in ("bytes_sent", "bytes_received"):
+        if getattr(request, field) > LARGEST_COUNT:
+            raise RequestError(f"{field}: expected less than 2^63, found {getattr(request, field)}")
+    if request.outcome == device_pb2.OUTCOME_UNSPECIFIED:
+        raise RequestError("outcome: expected one, found none")
+    outcome = OUTCOMES.get(request.outcome)
+    if outcome is None:
+        log.warning("attempt %s: unknown outcome %d", request.attempt_id, request.outcome)
+        return None
+    return Report(
+        device_id=request.device_id,
+        attempt_id=request.attempt_id,
+        sequence=request.sequence,
+        outcome=outcome,
+        code=request.code,
+        bytes_sent=request.bytes_sent,
+        bytes_received=request.bytes_received,
+        apply_ms=request.apply_ms,
+    )
+
+
+def _require_text(field: str, value: str, longest: int) -> None:
+    if not value:
+        raise RequestError(f"{field}: expected a text, found none")
+    _limit_text(field, value, longest)
+
+
+def _limit_text(field: str, value: str, longest: int) -> None:
+    if len(value) > longest:
+        raise RequestError(f"{field}: expected at most {longest} characters, found {len(value)}")
+
+
+def _require_digest(field: str, value: bytes) -> None:
+    if len(value) != DIGEST_BYTES:
+        raise RequestError(f"{field}: expected {DIGEST_BYTES} bytes, found {len(value)}")
+
+
+def _check_in_response(answer: Answer) -> device_pb2.CheckInResponse:
+    response = device_pb2.CheckInResponse(head=answer.head)
+    if answer.plan is not None:
+        response.plan.CopyFrom(_plan_message(answer.plan))
+    return response
+
+
+def _plan_message(plan: Plan) -> device_pb2.Plan:
+    return device_pb2.Plan(
+        attempt_id=plan.attempt_id,
+        generation=plan.target.number,
+        digest=plan.target.digest,
+        steps=[_step_message(step) for step in plan.steps],
+        graph=_blob_message(plan.graph),
+        card=_blob_message(plan.card),
+    )
+
+
+def _step_message(step: Step) -> device_pb2.Step:
+    return device_pb2.Step(
+        generation=step.target,
+        diff=_blob_message(step.diff),
+        target_digest=step.target_digest,
+        is_snapshot=step.is_snapshot,
+    )
+
+
+def _blob_message(blob: Blob | None) -> content_pb2.Blob | None:
+    if blob is None:
+        return None
+    return content_pb2.Blob(sha256=blob.sha256, length=blob.length)

@@ -1,0 +1,66 @@
+"""What a home holds and what its devices run, as values that print and serialise."""
+
+from dataclasses import dataclass
+
+from server.domain import Generation, Step
+from server.home import ServerHome
+
+
+@dataclass(frozen=True)
+class GenerationStatus:
+    """One generation.
+
+    `update_bytes` is the smallest diff from the generation before it, None for the first or where
+    there is only a snapshot; `snapshot_bytes` is the smallest snapshot.
+    """
+
+    number: int
+    parent: int | None
+    digest: str
+    update_bytes: int | None
+    snapshot_bytes: int
+    devices: int
+    published_at: str
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One model: generations in order, devices that run nothing yet, attempts by state."""
+
+    model: str
+    head: int
+    generations: tuple[GenerationStatus, ...]
+    devices_without_model: int
+    attempts: dict[str, int]
+
+
+def status_of(home: ServerHome) -> tuple[ModelStatus, ...]:
+    """Every model of a home, by name."""
+    return tuple(_model_status(home, model.name) for model in home.registry.models())
+
+
+def _model_status(home: ServerHome, model: str) -> ModelStatus:
+    steps = home.registry.steps(model)
+    devices = home.registry.device_counts(model)
+    generations = tuple(
+        _generation_status(generation, steps, devices.get(generation.number, 0))
+        for generation in home.registry.generations(model)
+    )
+    attempts = {str(state): n for state, n in home.registry.attempt_counts(model).items()}
+    return ModelStatus(model, generations[-1].number, generations, devices.get(None, 0), attempts)
+
+
+def _generation_status(
+    generation: Generation, steps: tuple[Step, ...], devices: int
+) -> GenerationStatus:
+    leading_here = [step for step in steps if step.target == generation.number]
+    updates = [s.diff.length for s in leading_here if s.base == generation.number - 1]
+    return GenerationStatus(
+        number=generation.number,
+        parent=generation.parent,
+        digest=generation.digest.hex(),
+        update_bytes=min(updates, default=None),
+        snapshot_bytes=min(s.diff.length for s in leading_here if s.is_snapshot),
+        devices=devices,
+        published_at=generation.published_at.isoformat(timespec="seconds"),
+    )
