@@ -1,0 +1,296 @@
+"""The command line of a device: `ota-edge`.
+
+Exit codes: 0 it worked (nothing to do included), 1 it failed (one line on stderr for each thing
+that did, starting with `error:`), 2 usage.
+"""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+
+from edge_client.address import ServerAddress
+from edge_client.enrollment import enroll as enroll_home
+from edge_client.errors import EdgeError
+from edge_client.footprint import peak_rss_bytes
+from edge_client.home import EdgeHome
+from edge_client.inference import Recognizer, Transcript
+from edge_client.updater import OnProgress, Progress, UpdateResult
+from edge_client.updater import update as update_home
+from speech.errors import AudioError
+
+app = typer.Typer(
+    help="A device that follows a model: enrol it, update it, let it recognise speech.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What became of one recording: an answer, or why there is none."""
+
+    path: str
+    answer: Transcript | None
+    error: str | None
+    infer_s: float
+
+    def to_json(self) -> Mapping[str, object]:
+        """An entry of `infer --json`."""
+        if self.answer is None:
+            return {"path": self.path, "error": self.error}
+        return {"path": self.path, **asdict(self.answer), "infer_s": self.infer_s}
+
+
+HomeOption = Annotated[Path, typer.Option("--home", metavar="DIR", help="The device's folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def enroll(
+    home: HomeOption,
+    server: Annotated[
+        str, typer.Option("--server", metavar="HOST:PORT", help="A server on this machine.")
+    ],
+    model: Annotated[str, typer.Option("--model", help="Which of its models to follow.")],
+    name: Annotated[
+        str, typer.Option("--name", help="A name for people; this machine's by default.")
+    ] = "",
+) -> None:
+    """Make a folder the home of a device that follows a model.
+
+    A second time with the same server and model changes nothing and succeeds; with others it
+    is refused.
+
+    Example: ota-edge enroll --home device --server 127.0.0.1:50051 --model digits
+    """
+    with _one_line_errors():
+        address = ServerAddress.parse(server)
+        config = enroll_home(EdgeHome(home), address, model, name or platform.node())
+        print(f"{home} is device {config.device_id}, follows {config.model!r} at {config.server}")
+
+
+@app.command()
+def update(home: HomeOption, as_json: JsonOption = False) -> None:
+    """Install what the server offers, once. Nothing to do is success.
+
+    Example: ota-edge update --home device --json
+    """
+    with _one_line_errors():
+        with _progress_bar() as show:
+            result = update_home(EdgeHome(home), on_progress=show)
+        if as_json:
+            print(json.dumps(_update_as_json(result)))
+        else:
+            print(_update_as_text(result))
+
+
+@app.command()
+def status(home: HomeOption, as_json: JsonOption = False) -> None:
+    """Say what the device follows and which generation it holds.
+
+    Example: ota-edge status --home device
+    """
+    with _one_line_errors():
+        content = _status(EdgeHome(home))
+        if as_json:
+            print(json.dumps(content))
+        else:
+            for key, value in content.items():
+                print(f"{key.replace('_', ' '):14} {'none yet' if value is None else value}")
+
+
+@app.command()
+def infer(
+    home: HomeOption,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", help="wav or flac, any rate.")
+    ] = None,
+    files_from: Annotated[
+        str | None,
+        typer.Option("--files-from", metavar="LIST", help="One path a line; - is stdin."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recognise recordings: path, phrase and distance, one line a file.
+
+    A recording that cannot be read is named on stderr, the others are answered, and the exit
+    code is 1.
+
+    Example: ota-edge infer --home device seven.wav three.flac
+
+    Example: find recordings -name '*.wav' | ota-edge infer --home device --files-from - --json
+    """
+    if not files and files_from is None:
+        raise typer.BadParameter("expected recordings, as FILE... or by --files-from")
+    with _one_line_errors():
+        paths = [*map(str, files or ()), *_listed(files_from)]
+        started_s = time.perf_counter()
+        recognizer = Recognizer.open(EdgeHome(home))
+        load_s = time.perf_counter() - started_s
+        results = list(_recognise(recognizer, paths, is_quiet=as_json))
+        if as_json:
+            print(json.dumps(_inference_as_json(recognizer, results, load_s)))
+    if any(result.answer is None for result in results):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run `ota-edge`."""
+    app()
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """End with exit code 1 and one line, whatever fails."""
+    try:
+        yield
+    except (EdgeError, OSError) as error:
+        _complain(str(error))
+        raise typer.Exit(1) from error
+
+
+def _complain(message: str) -> None:
+    print("error:", message.replace("\n", " "), file=sys.stderr)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[OnProgress]:
+    """A bar on stderr while the block runs, if a person is looking."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,} of {task.total:,}"),
+        TimeElapsedColumn(),
+    )
+    with ProgressBar(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("asking the server", total=1)
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                task,
+                description=progress.doing,
+                completed=progress.done,
+                total=progress.total,
+            )
+
+        yield show
+
+
+def _update_as_json(result: UpdateResult) -> Mapping[str, object]:
+    costs = result.costs
+    return {
+        "from_generation": result.before.number if result.before else None,
+        "generation": result.after.number if result.after else None,
+        "head": result.head,
+        "digest": result.after.digest.hex() if result.after else None,
+        "is_changed": bool(result.steps),
+        "steps": [
+            {
+                "generation": step.target.number,
+                "diff_bytes": step.diff.length_bytes,
+                "is_snapshot": step.is_snapshot,
+            }
+            for step in result.steps
+        ],
+        "diff_bytes": sum(step.diff.length_bytes for step in result.steps),
+        "downloaded_bytes": costs.downloaded_bytes,
+        "bytes_sent": costs.traffic.sent_bytes,
+        "bytes_received": costs.traffic.received_bytes,
+        "apply_s": costs.apply_s,
+        "apply_peak_rss_bytes": costs.apply_peak_rss_bytes,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "is_reported": result.is_reported,
+    }
+
+
+def _update_as_text(result: UpdateResult) -> str:
+    costs, traffic = result.costs, result.costs.traffic
+    wire = f"on the wire: {traffic.sent_bytes:,} bytes sent, {traffic.received_bytes:,} received"
+    if result.after is None:
+        found = "no generation" if result.head is None else f"generation {result.head}"
+        return f"nothing to install: the model has {found}, none is offered\n{wire}"
+    if not result.steps:
+        return f"up to date: generation {result.after.number}\n{wire}"
+    before = f"generation {result.before.number}" if result.before else "nothing"
+    diff_bytes = sum(step.diff.length_bytes for step in result.steps)
+    lines = [
+        f"updated from {before} to generation {result.after.number}",
+        f"steps: {len(result.steps)}, {diff_bytes:,} bytes of diffs",
+        wire,
+        f"applied in {costs.apply_s:.2f} s, peak memory {peak_rss_bytes() / 1e6:.0f} MB",
+        f"digest: {result.after.digest.hex()}",
+    ]
+    if not result.is_reported:
+        lines.append("the server could not be told yet; it will learn at the next update")
+    return "\n".join(lines)
+
+
+def _status(home: EdgeHome) -> Mapping[str, object]:
+    config = home.config()
+    installed = home.slots.installed()
+    generation = installed.record.generation if installed else None
+    return {
+        "home": str(home.path),
+        "server": str(config.server),
+        "model": config.model,
+        "device_id": config.device_id,
+        "name": config.name,
+        "generation": generation.number if generation else None,
+        "digest": generation.digest.hex() if generation else None,
+        "slot": installed.slot.name if installed else None,
+        "weights_bytes": installed.slot.weights.stat().st_size if installed else None,
+    }
+
+
+def _listed(files_from: str | None) -> Sequence[str]:
+    """The paths of a list, one a line; empty lines are passed over."""
+    if files_from is None:
+        return []
+    text = sys.stdin.read() if files_from == "-" else Path(files_from).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _recognise(recognizer: Recognizer, paths: Sequence[str], is_quiet: bool) -> Iterator[Answered]:
+    """Answer one recording after another, and print each unless told to be quiet."""
+    for path in paths:
+        started_s = time.perf_counter()
+        answer, reason = None, None
+        try:
+            answer = recognizer.transcribe(path)
+        except AudioError as error:
+            reason = str(error)
+            _complain(reason)
+        infer_s = time.perf_counter() - started_s
+        if answer is not None and not is_quiet:
+            print(f"{path}\t{answer.phrase}\t{answer.distance:.4f}")
+        yield Answered(path, answer, reason, infer_s)
+
+
+def _inference_as_json(
+    recognizer: Recognizer, results: Sequence[Answered], load_s: float
+) -> Mapping[str, object]:
+    return {
+        "generation": recognizer.generation.number,
+        "digest": recognizer.generation.digest.hex(),
+        "load_s": load_s,
+        "infer_s": sum(result.infer_s for result in results),
+        "peak_rss_bytes": peak_rss_bytes(),
+        "results": [result.to_json() for result in results],
+    }

@@ -1,0 +1,169 @@
+"""Errors of the device, grouped by what to do about them.
+
+EdgeError
+├── RetryLaterError             nothing is wrong with the offer or the device: try again later
+│   ├── ServerUnavailableError  nobody answers, or not in time
+│   ├── ServerFaultError        the server answers, but with a failure of its own
+│   ├── DiskFullError           make room first
+│   ├── StorageError            the disk or its permissions fail
+│   └── HomeBusyError           another process works on the same home
+├── RejectedError               what was offered is refused; the installed generation stays
+│   ├── OfferError              the plan contradicts itself
+│   ├── BlobError               a file is not what its SHA-256 and length promise
+│   ├── CorruptDiffError        a diff cannot be decoded
+│   ├── UnsupportedDiffError    a diff of a version or method that this program lacks
+│   ├── WrongBaseError          a diff is for other weights than those that the device holds
+│   ├── DigestMismatchError     the rebuilt weights are not those that were promised
+│   └── UnhealthyError          the new generation does not load or does not answer
+└── ConfigurationError          a person must change something
+    ├── AddressError            a server's address that cannot be used
+    ├── HomeError               the home's own files are missing or damaged
+    ├── NotEnrolledError        enrol first
+    ├── AlreadyEnrolledError    the home belongs to another server or model
+    ├── NoGenerationError       nothing is installed yet: update first
+    ├── UnknownDeviceError      the server does not know this device or model
+    └── UnknownGenerationError  the server knows no way on from what this device runs
+
+Every class has a `code`: a stable word for the report to the server. Messages are one line for
+people and say what was expected and what was found.
+"""
+
+from typing import ClassVar
+
+LONGEST_QUOTE = 200
+
+
+class EdgeError(Exception):
+    """Base of all errors of this package."""
+
+    code: ClassVar[str] = "INTERNAL"
+
+
+class RetryLaterError(EdgeError):
+    """Nothing is wrong with the offer or the device; the same command may succeed later."""
+
+    code = "RETRY"
+
+
+class ServerUnavailableError(RetryLaterError):
+    """Nobody answers at the server's address, or not before the deadline."""
+
+    code = "SERVER_UNAVAILABLE"
+
+
+class ServerFaultError(RetryLaterError):
+    """The server answered with a failure that no rule here expects."""
+
+    code = "SERVER_FAULT"
+
+
+class DiskFullError(RetryLaterError):
+    """There is no room for the update."""
+
+    code = "DISK_FULL"
+
+
+class StorageError(RetryLaterError):
+    """The operating system refused to read or write a file of the home."""
+
+    code = "STORAGE"
+
+
+class HomeBusyError(RetryLaterError):
+    """Another process holds the home's lock."""
+
+    code = "HOME_BUSY"
+
+
+class RejectedError(EdgeError):
+    """What was offered is refused. The installed generation keeps serving."""
+
+    code = "REJECTED"
+
+
+class OfferError(RejectedError):
+    """The plan contradicts itself or what was asked."""
+
+    code = "BAD_PLAN"
+
+
+class BlobError(RejectedError):
+    """A file is missing on the server, longer than announced, or has another SHA-256."""
+
+    code = "BLOB_MISMATCH"
+
+
+class CorruptDiffError(RejectedError):
+    """A diff cannot be decoded or does not fit its base's layout."""
+
+    code = "CORRUPT_DIFF"
+
+
+class UnsupportedDiffError(RejectedError):
+    """A diff is of a version, method or coder that this program cannot decode."""
+
+    code = "UNSUPPORTED_DIFF"
+
+
+class WrongBaseError(RejectedError):
+    """A diff was made for other weights than those that the device holds."""
+
+    code = "WRONG_BASE"
+
+
+class DigestMismatchError(RejectedError):
+    """Weights, graph or card on disk are not those that were promised."""
+
+    code = "DIGEST_MISMATCH"
+
+
+class UnhealthyError(RejectedError):
+    """A generation does not load in ONNX Runtime, or gives no usable answer."""
+
+    code = "UNHEALTHY"
+
+
+class ConfigurationError(EdgeError):
+    """A person must change something before the same command can succeed."""
+
+    code = "CONFIGURATION"
+
+
+class AddressError(ConfigurationError):
+    """A server address that is not HOST:PORT on loopback."""
+
+
+class HomeError(ConfigurationError):
+    """The home's own files are missing, damaged, or of another version."""
+
+    code = "HOME_DAMAGED"
+
+
+class NotEnrolledError(ConfigurationError):
+    """The home follows no model yet."""
+
+
+class AlreadyEnrolledError(ConfigurationError):
+    """The home follows another model or server."""
+
+
+class NoGenerationError(ConfigurationError):
+    """No generation is installed yet."""
+
+
+class UnknownDeviceError(ConfigurationError):
+    """The server knows no such device, model or attempt."""
+
+    code = "UNKNOWN_DEVICE"
+
+
+class UnknownGenerationError(ConfigurationError):
+    """The server does not know the generation that this device runs, or no way on from it."""
+
+    code = "UNKNOWN_GENERATION"
+
+
+def one_line(text: str) -> str:
+    """Somebody else's words, fit for one line of a terminal: printable and not too long."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.split())[:LONGEST_QUOTE]

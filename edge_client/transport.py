@@ -1,0 +1,259 @@
+"""Talk to the server over gRPC; in and out go the values of offer.py.
+
+Foreign exceptions stop here. Every call has a deadline. Calls that may be repeated without harm
+are, a few times with growing random waits, when the server is unavailable. A stream that breaks
+is not repeated here: download.py resumes it at the byte it has.
+
+    >>> with Connection.open(ServerAddress.parse("127.0.0.1:50051")) as server:
+    ...     answer = server.check_in(device_id, installed=None, held=())
+    >>> server.traffic.received_bytes
+    512
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol, TypeVar
+
+import grpc
+
+from edge_client.address import ServerAddress
+from edge_client.errors import (
+    BlobError,
+    EdgeError,
+    ServerFaultError,
+    ServerUnavailableError,
+    UnknownDeviceError,
+    UnknownGenerationError,
+    one_line,
+)
+from edge_client.meter import Meter, Traffic
+from edge_client.offer import Blob, CheckInAnswer, Generation, Plan, Step
+from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
+
+Answer = TypeVar("Answer")
+
+CALL_TIMEOUT_S = 20.0
+STREAM_TIMEOUT_S = 300.0
+"""A stream that takes longer is cut and resumed: a peer that stalls cannot hold us for ever."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how patiently to try again. Waits double and are drawn from [half, whole]."""
+
+    tries: int = 4
+    first_wait_s: float = 0.25
+    longest_wait_s: float = 8.0
+    sleep: Callable[[float], None] = time.sleep
+    # Only spreads devices in time; nothing secret.
+    randomness: random.Random = field(default_factory=random.Random)
+
+    def pause(self, failures: int) -> None:
+        """Wait after the given number of failures in a row, failures >= 1."""
+        whole = min(self.longest_wait_s, self.first_wait_s * 2 ** (failures - 1))
+        self.sleep(self.randomness.uniform(whole / 2, whole))
+
+
+class Outcome(Enum):
+    """What a report says about an attempt."""
+
+    STARTED = device_pb2.OUTCOME_STARTED
+    COMMITTED = device_pb2.OUTCOME_COMMITTED
+    FAILED = device_pb2.OUTCOME_FAILED
+
+
+@dataclass(frozen=True)
+class Report:
+    """One message about an attempt. Repeating one (same attempt and sequence) has no effect."""
+
+    attempt_id: str
+    sequence: int
+    outcome: Outcome
+    code: str = ""
+    apply_s: float = 0.0
+
+
+class BlobSource(Protocol):
+    """Where downloads come from."""
+
+    def read_blob(self, blob: Blob, offset: int) -> Iterator[bytes]:
+        """Yield the blob's bytes from the offset to its end; may break off at any time."""
+        ...
+
+
+class Connection:
+    """A metered channel to one server. Use `Connection.open`."""
+
+    def __init__(self, server: ServerAddress, meter: Meter, retry: Retry) -> None:
+        self._server = server
+        self._meter = meter
+        self._retry = retry
+        self._channel = grpc.insecure_channel(meter.address, options=_channel_options(server))
+        self._devices = device_pb2_grpc.DeviceServiceStub(self._channel)
+        self._contents = content_pb2_grpc.ContentServiceStub(self._channel)
+
+    @classmethod
+    @contextmanager
+    def open(cls, server: ServerAddress, retry: Retry | None = None) -> "Iterator[Connection]":
+        """Connect on the first call; close channel and meter at the end of the block."""
+        with Meter(server) as meter:
+            connection = cls(server, meter, retry or Retry())
+            try:
+                yield connection
+            finally:
+                connection._channel.close()
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes on the wire so far; complete once the block of `open` has ended."""
+        return self._meter.traffic
+
+    def enroll(self, model: str, name: str) -> str:
+        """Register a new device and return its id. Tried once: a repetition makes another one.
+
+        Raises:
+            UnknownDeviceError: the server has no such model.
+            ServerUnavailableError, ServerFaultError
+        """
+        request = device_pb2.EnrollRequest(model=model, name=name)
+        answer = self._call(lambda: self._devices.Enroll(request, timeout=CALL_TIMEOUT_S))
+        if not answer.device_id:
+            raise ServerFaultError(f"expected a device id from {self._server}, found none")
+        return answer.device_id
+
+    def check_in(
+        self, device_id: str, installed: Generation | None, held: Iterable[bytes]
+    ) -> CheckInAnswer:
+        """Say what runs here and ask what to do.
+
+        Args:
+            device_id: From enrolment.
+            installed: What the active slot holds.
+            held: SHA-256 of the graph and card that it holds.
+
+        Raises:
+            UnknownDeviceError: the server does not know the device.
+            UnknownGenerationError: the server does not know what is installed.
+            OfferError: the plan contradicts itself.
+            ServerUnavailableError, ServerFaultError
+        """
+        request = device_pb2.CheckInRequest(device_id=device_id, held=list(held))
+        if installed is not None:
+            request.installed.number = installed.number
+            request.installed.digest = installed.digest
+        answer = self._again(lambda: self._devices.CheckIn(request, timeout=CALL_TIMEOUT_S))
+        return CheckInAnswer(
+            head=answer.head if answer.HasField("head") else None,
+            plan=_plan(answer.plan) if answer.HasField("plan") else None,
+        )
+
+    def report(self, device_id: str, report: Report) -> None:
+        """Tell the server how an attempt goes, with the bytes counted so far.
+
+        Raises:
+            UnknownDeviceError: the server does not know the device or the attempt.
+            ServerUnavailableError, ServerFaultError
+        """
+        traffic = self.traffic
+        request = device_pb2.ReportRequest(
+            device_id=device_id,
+            attempt_id=report.attempt_id,
+            sequence=report.sequence,
+            outcome=report.outcome.value,
+            code=report.code,
+            bytes_sent=traffic.sent_bytes,
+            bytes_received=traffic.received_bytes,
+            apply_ms=round(report.apply_s * 1000),
+        )
+        self._again(lambda: self._devices.Report(request, timeout=CALL_TIMEOUT_S))
+
+    def read_blob(self, blob: Blob, offset: int) -> Iterator[bytes]:
+        """Yield the blob's bytes from the offset on. The caller counts them and may stop.
+
+        Raises:
+            BlobError: the server has no such blob, or fewer bytes than the offset.
+            ServerUnavailableError: the stream broke; what was yielded is good so far.
+            ServerFaultError
+        """
+        request = content_pb2.ReadBlobRequest(
+            sha256=blob.sha256, offset=offset, length=blob.length_bytes - offset
+        )
+        stream = self._contents.ReadBlob(request, timeout=STREAM_TIMEOUT_S)
+        try:
+            for answer in stream:
+                yield answer.chunk
+        except grpc.RpcError as error:
+            raise self._translate(error, missing=BlobError) from error
+        finally:
+            stream.cancel()
+
+    def _again(self, call: Callable[[], Answer]) -> Answer:
+        """Make a call that may be repeated without harm."""
+        for failures in range(1, self._retry.tries):
+            try:
+                return self._call(call)
+            except ServerUnavailableError:
+                self._retry.pause(failures)
+        return self._call(call)
+
+    def _call(self, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            raise self._translate(error, missing=UnknownDeviceError) from error
+
+    def _translate(self, error: grpc.RpcError, missing: type[EdgeError]) -> EdgeError:
+        """The error of this package for a status of gRPC."""
+        code = error.code()
+        detail = one_line(error.details() or "no reason given")
+        if code is grpc.StatusCode.UNAVAILABLE:
+            reason = self._meter.connect_failure or detail
+            return ServerUnavailableError(f"no server answers at {self._server}: {reason}")
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return ServerUnavailableError(f"no answer from {self._server} in time: {detail}")
+        if code is grpc.StatusCode.FAILED_PRECONDITION:
+            return UnknownGenerationError(
+                f"the server at {self._server} knows no way on from the generation that this "
+                f"device runs: {detail}"
+            )
+        if code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE):
+            return missing(f"the server at {self._server} refused: {detail}")
+        return ServerFaultError(f"the server at {self._server} failed ({code.name}): {detail}")
+
+
+def _channel_options(server: ServerAddress) -> list[tuple[str, str | int]]:
+    return [
+        # The relay is an implementation detail; requests are addressed to the server.
+        ("grpc.default_authority", str(server)),
+        # A proxy from the environment must not come between the channel and the relay.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.enable_retries", 0),
+        # Retry, above, decides when to try again; the channel must not be slower than that.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+    ]
+
+
+def _plan(message: device_pb2.Plan) -> Plan:
+    return Plan(
+        attempt_id=message.attempt_id,
+        target=Generation(message.generation, message.digest),
+        steps=tuple(
+            Step(
+                diff=_blob(step.diff),
+                target=Generation(step.generation, step.target_digest),
+                is_snapshot=step.is_snapshot,
+            )
+            for step in message.steps
+        ),
+        graph=_blob(message.graph) if message.HasField("graph") else None,
+        card=_blob(message.card) if message.HasField("card") else None,
+    )
+
+
+def _blob(message: content_pb2.Blob) -> Blob:
+    return Blob(message.sha256, message.length)

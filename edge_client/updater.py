@@ -1,0 +1,258 @@
+"""Bring a home to the generation that its server offers, once.
+
+The order is what makes it safe: everything is downloaded and checked first, the passive slot is
+filled, read back and tried, and only then does the pointer move. Wherever a power cut comes, the
+home holds the old generation or the new one, and the next update starts from there.
+
+    >>> result = update(EdgeHome(Path("home")))
+    >>> result.after.number, result.traffic.received_bytes
+    (4, 40231)
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edge_client import download, durable
+from edge_client.chain import Weights, apply_chain, rebuilt_bytes
+from edge_client.errors import DigestMismatchError, EdgeError, OfferError, StorageError
+from edge_client.footprint import peak_rss_bytes, require_space
+from edge_client.home import EdgeHome
+from edge_client.inference import check_health
+from edge_client.meter import Traffic
+from edge_client.offer import Generation, Plan, Step
+from edge_client.slots import Installed, SlotRecord, VerifiedSlot
+from edge_client.transport import Connection, Outcome, Report, Retry
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far something is: `done` of `total`, in whatever `doing` counts."""
+
+    doing: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an update took.
+
+    Attributes:
+        downloaded_bytes: Length of the files that were fetched: diffs, graph and card.
+        apply_s: Wall-clock seconds to apply the diffs.
+        apply_peak_rss_bytes: Most memory resident until the diffs were applied.
+        traffic: Bytes on the wire, all calls included.
+    """
+
+    downloaded_bytes: int = 0
+    apply_s: float = 0.0
+    apply_peak_rss_bytes: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What an update did.
+
+    Attributes:
+        before: What was installed; None: nothing.
+        after: What is installed now; None: still nothing, because nothing was offered.
+        head: The newest generation of the model; None: it has none yet.
+        steps: The diffs that were applied; none when there was nothing to do.
+        costs: What it took.
+        is_reported: The server has heard of the success.
+    """
+
+    before: Generation | None
+    after: Generation | None
+    head: int | None
+    steps: tuple[Step, ...] = ()
+    costs: Costs = Costs()
+    is_reported: bool = True
+
+
+def update(
+    home: EdgeHome, retry: Retry | None = None, on_progress: OnProgress = lambda progress: None
+) -> UpdateResult:
+    """Install what the server offers, if it offers anything.
+
+    Args:
+        home: An enrolled home.
+        retry: How patiently to wait for the server.
+        on_progress: Told how far it is.
+
+    Raises:
+        EdgeError: what was installed before is installed still (see errors.py for what to do).
+            The server is told, if it can be reached.
+    """
+    retry = retry or Retry()
+    with home.locked():
+        config = home.config()
+        with Connection.open(config.server, retry) as server:
+            result = _Update(home, config.device_id, server, retry, on_progress).run()
+        return replace(result, costs=replace(result.costs, traffic=server.traffic))
+
+
+@dataclass(frozen=True)
+class _Update:
+    """One pass, with what it works with."""
+
+    home: EdgeHome
+    device_id: str
+    server: Connection
+    retry: Retry
+    on_progress: OnProgress
+
+    def run(self) -> UpdateResult:
+        installed = self.home.slots.installed()
+        before = installed.record.generation if installed else None
+        held = installed.sound_files() if installed else {}
+        answer = self.server.check_in(self.device_id, before, held)
+        plan = answer.plan
+        if plan is None:
+            return UpdateResult(before, after=before, head=answer.head)
+        with self._attempt(plan):
+            goal = goal_of(plan, installed.record if installed else None)
+            files, downloaded_bytes = self._fetch(plan, held, installed)
+            weights, costs = self._apply(plan, files, installed)
+            verified = self._seal(goal, files, weights)
+            check_health(verified.slot)
+            self.home.slots.activate(verified)
+        self._clean_up()
+        return UpdateResult(
+            before,
+            after=plan.target,
+            head=answer.head,
+            steps=plan.steps,
+            costs=replace(costs, downloaded_bytes=downloaded_bytes),
+            is_reported=self._report_success(plan, costs.apply_s),
+        )
+
+    @contextmanager
+    def _attempt(self, plan: Plan) -> Iterator[None]:
+        """Tell the server that the attempt begins, and why it fails if it does."""
+        self.server.report(self.device_id, Report(plan.attempt_id, 1, Outcome.STARTED))
+        try:
+            yield
+        except EdgeError as error:
+            failed = Report(plan.attempt_id, 2, Outcome.FAILED, code=error.code)
+            # What went wrong matters more than that the server could not be told.
+            with suppress(EdgeError):
+                self.server.report(self.device_id, failed)
+            raise
+
+    def _fetch(
+        self, plan: Plan, held: Mapping[bytes, Path], installed: Installed | None
+    ) -> tuple[Mapping[bytes, Path], int]:
+        """Every file of the plan by its SHA-256, and the bytes that had to be downloaded."""
+        staging = self.home.staging
+        durable.make_folder(staging)
+        download.keep_only(plan.blobs, staging)
+        wanted = [blob for blob in plan.blobs if blob.sha256 not in held]
+        self._require_room(plan, download.missing_bytes(wanted, staging), installed)
+        wanted_bytes, done_bytes = sum(blob.length_bytes for blob in wanted), 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal done_bytes
+            done_bytes += count
+            self.on_progress(Progress("downloading, bytes", done_bytes, wanted_bytes))
+
+        downloaded = {
+            blob.sha256: download.fetch(blob, staging, self.server, self.retry, on_bytes)
+            for blob in wanted
+        }
+        return {**held, **downloaded}, wanted_bytes
+
+    def _require_room(self, plan: Plan, missing_bytes: int, installed: Installed | None) -> None:
+        """Begin only what the disk can hold to its end, as far as that is known by now."""
+        layout = installed.slot.layout() if installed else None
+        weights_bytes = rebuilt_bytes(plan.steps, {}, layout)
+        reclaimed_bytes = self.home.slots.passive().size_bytes()
+        require_space(
+            self.home.path,
+            missing_bytes + weights_bytes - reclaimed_bytes,
+            f"generation {plan.target.number}",
+        )
+
+    def _apply(
+        self, plan: Plan, files: Mapping[bytes, Path], installed: Installed | None
+    ) -> tuple[Weights, Costs]:
+        """Rebuild the new weights in the passive slot, which is emptied before."""
+        base = Weights(installed.slot.weights, installed.slot.layout()) if installed else None
+        passive = self.home.slots.passive()
+        passive.clear()
+        room_bytes = rebuilt_bytes(plan.steps, files, base.layout if base else None)
+        require_space(passive.path, room_bytes, f"generation {plan.target.number}")
+
+        def on_step(done: int) -> None:
+            self.on_progress(Progress("applying, steps", done, len(plan.steps)))
+
+        on_step(0)
+        started_s = time.perf_counter()
+        weights = apply_chain(plan.steps, files, base, passive, on_step)
+        costs = Costs(
+            apply_s=time.perf_counter() - started_s, apply_peak_rss_bytes=peak_rss_bytes()
+        )
+        return weights, costs
+
+    def _seal(
+        self, goal: SlotRecord, files: Mapping[bytes, Path], weights: Weights
+    ) -> VerifiedSlot:
+        """Put graph, card and records beside the new weights, and read all of it back."""
+        passive = self.home.slots.passive()
+        for sha256, target in (
+            (goal.graph_sha256, passive.graph),
+            (goal.card_sha256, passive.card),
+        ):
+            if sha256 not in files:
+                raise DigestMismatchError(
+                    f"expected {target.name} with SHA-256 {sha256.hex()} in the active slot, "
+                    f"because the plan brings none, found it damaged"
+                )
+            durable.copy(files[sha256], target)
+        passive.save(weights.layout, goal)
+        return passive.verify(goal)
+
+    def _clean_up(self) -> None:
+        """Remove what was downloaded; it is installed now."""
+        # The update stands all the same: the next one removes what stays behind here.
+        with suppress(StorageError):
+            download.keep_only((), self.home.staging)
+
+    def _report_success(self, plan: Plan, apply_s: float) -> bool:
+        report = Report(plan.attempt_id, 2, Outcome.COMMITTED, apply_s=apply_s)
+        try:
+            self.server.report(self.device_id, report)
+        except EdgeError:
+            # The generation serves whether the server knows or not; the next check-in says so.
+            return False
+        return True
+
+
+def goal_of(plan: Plan, installed: SlotRecord | None) -> SlotRecord:
+    """What a slot holds once the plan is carried out: graph and card stay unless it names others.
+
+    Raises:
+        OfferError: a device that holds nothing cannot follow this plan.
+    """
+    has_snapshot = plan.steps[0].is_snapshot
+    if installed is None and not (has_snapshot and plan.graph and plan.card):
+        raise OfferError(
+            "expected a snapshot, a graph and a card for a device that holds nothing, "
+            f"found {'a snapshot' if has_snapshot else 'a diff that needs a base'}, "
+            f"{'a' if plan.graph else 'no'} graph and {'a' if plan.card else 'no'} card"
+        )
+    graph, card = (
+        blob.sha256 if blob else kept
+        for blob, kept in (
+            (plan.graph, installed.graph_sha256 if installed else b""),
+            (plan.card, installed.card_sha256 if installed else b""),
+        )
+    )
+    return SlotRecord(plan.target, graph, card)
