@@ -3,7 +3,6 @@
 Letters: B batch, C phrases, E embedding size.
 """
 
-import torch
 from torch import Tensor, nn
 
 
@@ -28,5 +27,3 @@ def triplet_loss(speech: Tensor, text: Tensor, labels: Tensor, margin: float = 0
     violations = (positive - distances + margin).clamp_min(0.0)
     is_positive = nn.functional.one_hot(labels, text.shape[0]).bool()
     return violations.masked_fill(is_positive, 0.0).sum(dim=1).mean()
-
-

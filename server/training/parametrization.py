@@ -40,9 +40,11 @@ class Dense:
         self._weights = {name: w.clone().requires_grad_() for name, w in start.items()}
 
     def free(self) -> list[Tensor]:
+        """The weights themselves."""
         return list(self._weights.values())
 
     def weights(self) -> Weights:
+        """The weights themselves."""
         return self._weights
 
     def after_step(self, step: int) -> None:
@@ -82,9 +84,11 @@ class Sparse:
         self.size = sum(g.numel() for g in start.values())
 
     def free(self) -> list[Tensor]:
+        """The tensors of G."""
         return list(self._diff.values())
 
     def weights(self) -> Weights:
+        """F_t + G."""
         return {name: w + self._diff[name] for name, w in self._anchor.items()}
 
     def diff(self) -> dict[str, Tensor]:
@@ -136,9 +140,11 @@ class Hashed:
         }
 
     def free(self) -> list[Tensor]:
+        """The arrays A."""
         return list(self._values.values())
 
     def weights(self) -> Weights:
+        """W + |W| * (A[h0] + A[h1] + ...)."""
         return {
             name: w + self._scale[name] * self._sum(name).reshape(w.shape)
             for name, w in self._anchor.items()

@@ -10,15 +10,16 @@ decoded diff applied to the parent, so quantisation never goes unseen.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from diffcodec import (
     Layout,
+    LosslessDiff,
     ParameterSet,
     decode,
     encode,
@@ -31,7 +32,7 @@ from server.training.examples import Examples
 from server.training.graph import build_graph
 from server.training.learn import Progress, Schedule, learn
 from server.training.model import CONFIGS, ModelConfig, SpokenCommandModel
-from server.training.parameters import Weights, layout_of, new_model, to_parameters, to_weights
+from server.training.parameters import Weights, layout_of, new_model, to_weights
 from server.training.parametrization import CubicSchedule, Dense, Hashed, Sparse
 from speech.card import Card
 from speech.corpus import Corpus
@@ -40,6 +41,7 @@ SPARSE_BITS_PER_ENTRY = 7.0
 """Optimistic cost of a non-zero: pruning aims a little high, then the encoded file decides."""
 HASH_BITS_PER_ENTRY = 6.5
 """What an entry of a hash array costs once its levels are coded."""
+Named = TypeVar("Named")
 HASHES = 3
 """Hash functions K; the paper's number (4.1)."""
 LEVELS = 2
@@ -102,13 +104,15 @@ def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGen
         DivergedError: the loss is not finite any more.
         AudioError: a recording cannot be read.
     """
-    config = _check(request)
     started = time.monotonic()
+    recipe = _named("recipe", request.recipe, RECIPES)
+    config = _named("configuration", request.config, CONFIGS)
     phrases = request.corpus.phrases()
     examples = Examples.of(request.corpus.split("train"), phrases)
-    rng = np.random.default_rng([request.seed, request.generation, RECIPE_STREAMS[request.recipe]])
+    stream = list(RECIPES).index(request.recipe)  # each recipe draws from a stream of its own
+    rng = np.random.default_rng([request.seed, request.generation, stream])
     task = _Task(request, config, new_model(config, request.seed), examples, rng, progress)
-    diff, loss = RECIPES[request.recipe](task)
+    diff, loss = recipe(task)
     return TrainedGeneration(
         diff=diff,
         graph=build_graph(config, layout_of(config)),
@@ -132,12 +136,16 @@ class _Task:
 
     @property
     def budget_bytes(self) -> int:
-        assert self.request.budget_bytes is not None  # checked in _check
+        if self.request.budget_bytes is None:
+            raise RequestError(f"recipe {self.request.recipe}: expected a budget, found none")
         return self.request.budget_bytes
 
     @property
     def base(self) -> ParameterSet:
-        assert self.request.base is not None  # checked in _check
+        if self.request.base is None:
+            raise RequestError(
+                f"recipe {self.request.recipe}: expected a generation to build upon, found none"
+            )
         return self.request.base
 
     def fresh_weights(self) -> Weights:
@@ -222,15 +230,24 @@ RECIPES: dict[str, Callable[[_Task], tuple[bytes, float]]] = {
     "sparse": train_sparse,
     "hash": train_hash,
 }
-RECIPE_STREAMS = {"dense": 0, "compressed": 1, "sparse": 2, "hash": 3}
-"""Each recipe draws from a stream of its own, so that adding one changes no other."""
 
 
 def count_free(diff: bytes, layout: Layout) -> int:
-    """Non-zeros and array entries that a diff file carries; a lossless one carries every weight."""
-    tensors = decode(diff, layout).diff.tensors
-    return sum(_free(change) for change in tensors.values())
+    """Non-zeros or array entries that a diff file carries; a lossless one carries every weight."""
+    changes = decode(diff, layout).diff.tensors
+    return sum(
+        layout.tensors[layout.index(name)].size
+        if isinstance(change, LosslessDiff)
+        else change.levels.size
+        for name, change in changes.items()
+    )
 
 
 def _frozen(weights: Weights) -> ParameterSet:
     return ParameterSet.from_arrays({name: w.detach().numpy() for name, w in weights.items()})
+
+
+def _named(kind: str, name: str, choices: Mapping[str, Named]) -> Named:
+    if name not in choices:
+        raise RequestError(f"expected a {kind} of {', '.join(choices)}, found {name!r}")
+    return choices[name]
