@@ -11,6 +11,7 @@ file names, on every machine, or an error and an untouched base.
 `diffcodec.weights` reads and writes .safetensors and .onnx; it is not imported here.
 """
 
+from diffcodec.budget import fit_hash, fit_hash_arrays, fit_sparse, hash_array_lengths
 from diffcodec.diff import (
     DecodedDiff,
     Diff,
@@ -31,11 +32,14 @@ from diffcodec.errors import (
     WrongBaseError,
 )
 from diffcodec.file import decode, encode, encoded_size, read_header
+from diffcodec.hash_fit import fit_arrays, hash_diff, quantise_arrays
 from diffcodec.hashing import position_buckets
 from diffcodec.header import Coder, Header, Method, Section, SectionKind, TensorRecord
 from diffcodec.lossless import lossless_diff
 from diffcodec.parameters import Dtype, Layout, ParameterSet, TensorSpec
+from diffcodec.quantise import sparse_diff
 from diffcodec.rebuild import Applied, apply_file
+from diffcodec.sizes import parse_size
 
 __all__ = [
     "Applied",
@@ -68,7 +72,16 @@ __all__ = [
     "decode",
     "encode",
     "encoded_size",
+    "fit_arrays",
+    "fit_hash",
+    "fit_hash_arrays",
+    "fit_sparse",
+    "hash_array_lengths",
+    "hash_diff",
     "lossless_diff",
+    "parse_size",
     "position_buckets",
+    "quantise_arrays",
     "read_header",
+    "sparse_diff",
 ]

@@ -207,6 +207,12 @@ class Diff:
                 raise InputError(f"tensor {name}: not in the layout of the diff")
             change.check(self.layout.index[name])
 
+    @property
+    def nonzeros(self) -> int:
+        """Entries of all sparse tensors together."""
+        sparse = (c for c in self.tensors.values() if isinstance(c, SparseDiff))
+        return sum(c.positions.size for c in sparse)
+
 
 @dataclass(frozen=True)
 class DecodedDiff:

@@ -1,0 +1,178 @@
+"""Hash diffs from deltas or trained arrays (neural diff paper, section 3.2).
+
+W_new ~ W + |W| * (A[h0] + ... + A[hK-1]): given a delta, A is a linear least-squares problem of
+P equations in m unknowns with K non-zeros a row, solved by conjugate gradients on its normal
+equations. Training finds better arrays than any delta holds; both are quantised here.
+Letters: P elements of a tensor, m length of its array A, K hash functions.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcodec.diff import MAX_HASH_ARRAY, Diff, HashDiff
+from diffcodec.errors import InputError
+from diffcodec.hashing import position_buckets
+from diffcodec.parameters import Dtype, Layout, ParameterSet
+from diffcodec.quantise import (
+    DEFAULT_LEVELS,
+    as_step,
+    quantise,
+    quantise_with_zero,
+    require_levels,
+)
+from diffcodec.selection import differences
+
+# Convergence needs few steps: columns of the random matrix are nearly orthogonal.
+ITERATIONS = 15
+TOLERANCE = 1e-4
+
+Arrays: TypeAlias = Mapping[str, NDArray[np.float32]]
+
+
+def array_lengths(layout: Layout, ratio: float) -> dict[str, int]:
+    """Length of A for each float32 tensor: its share of the parameters, at least 1.
+
+    Args:
+        layout: Of the model.
+        ratio: m / P, above 0, at most 1.
+
+    Raises:
+        InputError: the ratio is out of range.
+    """
+    if not 0 < ratio <= 1:
+        raise InputError(
+            f"expected a ratio of array length to tensor size in (0, 1], found {ratio}"
+        )
+    return {
+        spec.name: min(max(1, int(spec.size * ratio)), MAX_HASH_ARRAY)
+        for spec in layout.tensors
+        if spec.dtype is Dtype.FLOAT32 and spec.size
+    }
+
+
+def hash_diff(
+    base: ParameterSet,
+    new: ParameterSet,
+    ratio: float,
+    hashes: int = 3,
+    seed: int = 0,
+    levels: int = DEFAULT_LEVELS,
+) -> Diff:
+    """Fit a hash diff to the delta of two sets of parameters, at K levels a tensor.
+
+    Args:
+        base: Its magnitudes scale the shares; where it is zero nothing can change.
+        new: What to come near to.
+        ratio: Array length over tensor size, in (0, 1].
+        hashes: Number of hash functions, 1 to 4.
+        seed: The diff's hash seed.
+        levels: Largest level, 1 to 127.
+
+    Raises:
+        InputError: an option is out of range, or a tensor that differs is not float32.
+        LayoutError: base and new have different layouts.
+    """
+    require_levels(levels)
+    arrays = fit_arrays(base, new, array_lengths(base.layout, ratio), hashes, seed)
+    changes = {}
+    for name, array in arrays.items():
+        if array.any():
+            step = quantise(array[array != 0], levels)[1]
+            changes[name] = HashDiff(quantise_with_zero(array, step, levels), step, hashes)
+    return Diff(base.layout, base.digest(), changes, seed)
+
+
+def fit_arrays(
+    base: ParameterSet, new: ParameterSet, lengths: Mapping[str, int], hashes: int, seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """The array A of every tensor that differs, by least squares: float32, shape (m,).
+
+    Args:
+        base: Float32 where it differs from new.
+        new: What to come near to.
+        lengths: m by tensor.
+        hashes: Number of hash functions, 1 to 4.
+        seed: The diff's hash seed.
+
+    Raises:
+        InputError: a tensor that differs is not float32, or differs by infinity or NaN.
+        LayoutError: base and new have different layouts.
+    """
+    arrays = {}
+    for name, delta in differences(base, new).items():
+        magnitudes = np.abs(base.arrays[name].reshape(-1)).astype(np.float64)
+        m = lengths[name]
+        buckets = [position_buckets(name, seed, k, delta.size, m) for k in range(hashes)]
+        arrays[name] = _least_squares(delta.reshape(-1), magnitudes, buckets, m)
+    return arrays
+
+
+def quantise_arrays(
+    base: ParameterSet, arrays: Arrays, hashes: int, seed: int, coarseness: float
+) -> Diff:
+    """Quantise arrays with one signal-to-noise ratio for all tensors.
+
+    Args:
+        base: What the diff is for.
+        arrays: A by tensor, finite, shape (m,).
+        hashes: Number of hash functions they were made for.
+        seed: The diff's hash seed they were made for.
+        coarseness: Step over the root mean square of A. Levels end at 127.
+
+    Raises:
+        InputError: an array is infinite or NaN somewhere, or does not fit its tensor.
+    """
+    changes = {}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"tensor {name}: expected a finite array A, found infinity or NaN")
+        scale = float(np.sqrt(np.square(array.astype(np.float64)).mean()))
+        if scale == 0:
+            continue
+        step = as_step(coarseness * scale)
+        levels = quantise_with_zero(array, step)
+        if levels.any():
+            changes[name] = HashDiff(levels, step, hashes)
+    return Diff(base.layout, base.digest(), changes, seed)
+
+
+def _least_squares(
+    delta: NDArray[np.float32],
+    magnitudes: NDArray[np.float64],
+    buckets: list[NDArray[np.uint32]],
+    m: int,
+) -> NDArray[np.float32]:
+    """Minimise || delta - |W| * sum_k A[h_k] || over A by conjugate gradients."""
+
+    def spread(array: NDArray[np.float64]) -> NDArray[np.float64]:
+        shares = array[buckets[0]]
+        for of_k in buckets[1:]:
+            shares += array[of_k]
+        return shares * magnitudes
+
+    def gather(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+        scaled = errors * magnitudes
+        sums = np.zeros(m)
+        for of_k in buckets:
+            sums += np.bincount(of_k, weights=scaled, minlength=m)
+        return sums
+
+    array = np.zeros(m)
+    errors = delta.astype(np.float64)
+    gradient = gather(errors)
+    direction = gradient.copy()
+    power = start = float(np.square(gradient).sum())
+    for _ in range(ITERATIONS):
+        if power <= TOLERANCE**2 * start:
+            break
+        change = spread(direction)
+        length = power / float(np.square(change).sum())
+        array += length * direction
+        errors -= length * change
+        gradient = gather(errors)
+        before, power = power, float(np.square(gradient).sum())
+        direction = gradient + (power / before) * direction
+    return array.astype(np.float32)
