@@ -12,7 +12,16 @@ Not for: deciding what the weights should be (server.training, or the caller).
 
 from dataclasses import dataclass
 
-from diffcodec import ParameterSet, apply, decode, encode, fit_sparse, lossless_diff, read_header
+from diffcodec import (
+    Layout,
+    ParameterSet,
+    apply,
+    decode,
+    encode,
+    fit_sparse,
+    lossless_diff,
+    read_header,
+)
 from server.devices import Clock, utc_now
 from server.domain import Blob, Generation, Step
 from server.errors import PublishError
@@ -155,29 +164,42 @@ def weights_of(home: ServerHome, model: str, number: int) -> ParameterSet:
     home.artifacts.verify(generation.snapshot)
     snapshot = generation.snapshot
     content = home.artifacts.read(snapshot.sha256, 0, snapshot.length)
-    return apply(None, decode(content).diff)
+    return apply(None, decode(content))
+
+
+def layout_after(home: ServerHome, model: str, diff: bytes) -> Layout:
+    """The layout of the weights that a diff leads to, without applying it.
+
+    Raises:
+        PublishError: the diff's base is no generation of this model.
+        CodecError: the diff is not a sound file.
+    """
+    header = read_header(diff)
+    if header.base_digest is not None:
+        snapshot = _base_of(home, model, header.base_digest).snapshot
+        header = read_header(home.artifacts.read(snapshot.sha256, 0, snapshot.length))
+    if header.layout is None:
+        raise PublishError("expected a snapshot with its layout, found none")
+    return header.layout
 
 
 def _apply(home: ServerHome, model: str, diff: bytes) -> _Result:
     """Apply a diff to the generation of this model that it names as its base."""
     base_digest = read_header(diff).base_digest
-    base, base_weights = None, None
-    if base_digest:
-        base = _newest_with(home, model, base_digest)
-        if base is None:
-            raise PublishError(
-                f"expected a diff whose base is a generation of model {model!r}, "
-                f"found one with base digest {base_digest.hex()}"
-            )
-        base_weights = weights_of(home, model, base.number)
-    decoded = decode(diff, base_weights.layout if base_weights is not None else None)
-    weights = apply(base_weights, decoded.diff)
-    digest = weights.digest()
-    if digest != decoded.target_digest:
+    base = None if base_digest is None else _base_of(home, model, base_digest)
+    base_weights = None if base is None else weights_of(home, model, base.number)
+    decoded = decode(diff, None if base_weights is None else base_weights.layout)
+    return _Result(base, apply(base_weights, decoded), decoded.target_digest)
+
+
+def _base_of(home: ServerHome, model: str, digest: bytes) -> Generation:
+    base = _newest_with(home, model, digest)
+    if base is None:
         raise PublishError(
-            f"expected the diff to give digest {decoded.target_digest.hex()}, found {digest.hex()}"
+            f"expected a diff whose base is a generation of model {model!r}, "
+            f"found one with base digest {digest.hex()}"
         )
-    return _Result(base, weights, digest)
+    return base
 
 
 def _newest_with(home: ServerHome, model: str, digest: bytes) -> Generation | None:

@@ -1,0 +1,40 @@
+"""A tiny model and its diffs."""
+
+import numpy as np
+
+from diffcodec import Diff, Layout, ParameterSet, SparseDiff, encode, lossless_diff
+
+
+def weights(seed: int, columns: int = 300) -> ParameterSet:
+    """Two float32 tensors, about 70 KB; another seed is another model of the same layout."""
+    random = np.random.default_rng(seed)
+    return ParameterSet.from_arrays(
+        {
+            "encoder.W": random.normal(size=(40, columns)).astype(np.float32),
+            "encoder.B": random.normal(size=(5000,)).astype(np.float32),
+        }
+    )
+
+
+def snapshot(new: ParameterSet) -> bytes:
+    return encode(lossless_diff(None, new), None)
+
+
+def exact(base: ParameterSet, new: ParameterSet) -> bytes:
+    return encode(lossless_diff(base, new), base)
+
+
+def sparse(base: ParameterSet, *positions: int) -> bytes:
+    """Add a half to some entries of encoder.B."""
+    ones = np.ones(len(positions), dtype=np.int8)
+    change = SparseDiff(np.array(positions, dtype=np.int64), ones, 0.5)
+    return encode(Diff(base.layout, base.digest(), {"encoder.B": change}), base)
+
+
+def compressed_snapshot(seed: int, layout: Layout) -> bytes:
+    """A pruned and quantised model: a tenth of encoder.B at 30 levels, all else zero."""
+    random = np.random.default_rng(seed)
+    positions = np.sort(random.choice(5000, size=500, replace=False))
+    levels = random.choice([*range(-15, 0), *range(1, 16)], size=500).astype(np.int8)
+    change = SparseDiff(positions.astype(np.int64), levels, float(np.float32(0.0123)))
+    return encode(Diff(layout, None, {"encoder.B": change}), None)

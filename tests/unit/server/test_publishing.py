@@ -1,0 +1,210 @@
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffcodec import CodecError, LayoutError, apply, decode
+from server.artifacts import ArtifactStore
+from server.domain import Blob
+from server.errors import ArtifactError, NotFoundError, PublishError
+from server.home import ServerHome
+from server.planner import cheapest_route
+from server.publishing import add_direct_diff, add_route, diff_from_head, publish, weights_of
+from tests.unit.server.models import compressed_snapshot, exact, snapshot, sparse, weights
+
+OLD, NEW = weights(1), weights(2)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[ServerHome]:
+    made = ServerHome.create(tmp_path / "srv")
+    yield made
+    made.close()
+
+
+def test_the_first_generation_is_its_snapshot(home: ServerHome) -> None:
+    made = publish(home, "digits", snapshot(OLD), graph=b"graph", card=b"{}")
+    assert (made.number, made.parent, made.digest) == (0, None, OLD.digest())
+    assert weights_of(home, "digits", 0) == OLD
+    [step] = home.registry.steps("digits")
+    assert step.is_snapshot
+    assert step.diff == made.snapshot
+
+
+def test_a_generation_is_what_its_diff_leads_to(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD), graph=b"graph")
+    diff = sparse(OLD, 3, 17, 4999)
+    made = publish(home, "digits", diff)
+    rebuilt = weights_of(home, "digits", 1)
+    moved = np.flatnonzero(rebuilt.arrays["encoder.B"] != OLD.arrays["encoder.B"])
+    assert moved.tolist() == [3, 17, 4999]
+    assert made.digest == rebuilt.digest()
+    assert (made.number, made.parent) == (1, 0)
+
+
+def test_a_diff_is_offered_beside_a_lossless_snapshot(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    diff = sparse(OLD, 3)
+    made = publish(home, "digits", diff)
+    offered = [(s.base, s.target, s.diff) for s in home.registry.steps("digits")[1:]]
+    assert offered == [(0, 1, blob_of(home, diff)), (None, 1, made.snapshot)]
+
+
+def blob_of(home: ServerHome, content: bytes) -> Blob:
+    return home.artifacts.put(content)
+
+
+def test_small_snapshots_of_a_compressed_line_are_the_route(home: ServerHome) -> None:
+    first, second = (compressed_snapshot(seed, OLD.layout) for seed in (1, 2))
+    publish(home, "compressed", first)
+    made = publish(home, "compressed", second)
+    for start in (None, 0):
+        route = cheapest_route(home.registry.steps("compressed"), start, 1)
+        assert [step.diff for step in route] == [blob_of(home, second)]
+    assert made.parent == 0
+    assert weights_of(home, "compressed", 1).digest() == made.digest
+
+
+def test_graph_and_card_are_inherited_until_they_are_replaced(home: ServerHome) -> None:
+    first = publish(home, "digits", snapshot(OLD), graph=b"graph", card=b"card")
+    second = publish(home, "digits", sparse(OLD, 1))
+    assert (second.graph, second.card) == (first.graph, first.card)
+    third = publish(home, "digits", snapshot(NEW), card="new card")
+    assert third.graph == first.graph
+    assert third.card is not None
+    assert home.artifacts.read(third.card.sha256, 0, 99) == b"new card"
+
+
+def test_a_model_can_do_without_graph_and_card(home: ServerHome) -> None:
+    made = publish(home, "digits", snapshot(OLD))
+    assert (made.graph, made.card) == (None, None)
+
+
+def test_a_diff_from_an_older_generation_can_be_the_next_one(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    publish(home, "digits", exact(OLD, NEW))
+    made = publish(home, "digits", sparse(OLD, 1))
+    assert (made.number, made.parent) == (2, 0)
+
+
+def test_old_weights_can_come_back_as_a_new_generation(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    publish(home, "digits", exact(OLD, NEW))
+    made = publish(home, "digits", exact(NEW, OLD))
+    assert (made.number, made.digest) == (2, OLD.digest())
+    following = publish(home, "digits", sparse(OLD, 1))
+    assert following.parent == 2
+
+
+def test_a_diff_with_a_foreign_base_is_refused_and_names_it(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    with pytest.raises(PublishError, match=NEW.digest().hex()):
+        publish(home, "digits", sparse(NEW, 1))
+    with pytest.raises(PublishError, match="'letters'"):
+        publish(home, "letters", sparse(OLD, 1))
+    assert len(home.registry.generations("digits")) == 1
+
+
+@pytest.mark.parametrize("position", [0, 9, 40, 200, -20, -1])
+def test_a_damaged_diff_is_refused_and_nothing_is_published(
+    home: ServerHome, position: int
+) -> None:
+    publish(home, "digits", snapshot(OLD))
+    damaged = bytearray(sparse(OLD, *range(0, 5000, 7)))
+    damaged[position] ^= 0x10
+    with pytest.raises((CodecError, PublishError)):
+        publish(home, "digits", bytes(damaged))
+    assert home.registry.head("digits").number == 0  # type: ignore[union-attr]
+
+
+def test_a_new_layout_needs_its_graph(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD), graph=b"graph")
+    grown = snapshot(weights(1, columns=301))
+    with pytest.raises(PublishError, match="expected a new graph"):
+        publish(home, "digits", grown)
+    assert publish(home, "digits", grown, graph=b"grown graph").number == 1
+
+
+@dataclass
+class ForgetfulStore:
+    """A store that loses what was put last."""
+
+    inner: ArtifactStore
+
+    def put(self, content: bytes) -> Blob:
+        return replace(self.inner.put(content), sha256=bytes(32))
+
+    def read(self, sha256: bytes, offset: int, length: int) -> bytes:
+        return self.inner.read(sha256, offset, length)
+
+    def verify(self, blob: Blob) -> None:
+        self.inner.verify(blob)
+
+
+def test_a_generation_whose_blobs_cannot_be_read_back_is_not_published(home: ServerHome) -> None:
+    forgetful = replace(home, artifacts=ForgetfulStore(home.artifacts))
+    with pytest.raises(ArtifactError):
+        publish(forgetful, "digits", snapshot(OLD))
+    assert home.registry.models() == ()
+
+
+def test_changed_weights_on_disk_are_noticed(home: ServerHome, tmp_path: Path) -> None:
+    made = publish(home, "digits", snapshot(OLD))
+    name = made.snapshot.sha256.hex()
+    path = tmp_path / "srv" / "artifacts" / name[:2] / name[2:]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=name):
+        weights_of(home, "digits", 0)
+
+
+def test_a_direct_diff_reaches_the_same_weights_and_is_used_when_it_is_cheapest(
+    home: ServerHome,
+) -> None:
+    publish(home, "digits", snapshot(OLD))
+    publish(home, "digits", exact(OLD, NEW))
+    near_old = apply(OLD, decode(sparse(OLD, 3, 17), OLD.layout))
+    publish(home, "digits", exact(NEW, near_old))
+    direct = add_direct_diff(home, "digits", 0, 2)
+    assert (direct.base, direct.target, direct.target_digest) == (0, 2, near_old.digest())
+    assert cheapest_route(home.registry.steps("digits"), 0, 2) == (direct,)
+
+
+def test_a_route_to_nowhere_is_refused(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    with pytest.raises(PublishError, match="expected a diff to a generation"):
+        add_route(home, "digits", exact(OLD, NEW))
+    with pytest.raises(NotFoundError, match="generation 5"):
+        add_direct_diff(home, "digits", 5, 0)
+
+
+def test_a_snapshot_can_be_another_route(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    step = add_route(home, "digits", snapshot(OLD))
+    assert step.is_snapshot
+    assert len(home.registry.steps("digits")) == 1
+
+
+def test_weights_become_an_exact_diff_without_a_budget(home: ServerHome) -> None:
+    publish(home, "digits", diff_from_head(home, "digits", OLD))
+    assert publish(home, "digits", diff_from_head(home, "digits", NEW)).digest == NEW.digest()
+
+
+def test_weights_become_a_diff_within_the_budget(home: ServerHome) -> None:
+    publish(home, "digits", diff_from_head(home, "digits", OLD, budget_bytes=4_000))
+    assert weights_of(home, "digits", 0) == OLD
+    diff = diff_from_head(home, "digits", NEW, budget_bytes=4_000)
+    assert len(diff) <= 4_000
+    made = publish(home, "digits", diff)
+    assert made.digest not in (OLD.digest(), NEW.digest())
+
+
+def test_weights_of_another_layout_name_the_tensor_and_both_shapes(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    with pytest.raises(LayoutError) as refused:
+        diff_from_head(home, "digits", weights(1, columns=301))
+    for part in ("encoder.W", "300", "301"):
+        assert part in str(refused.value)
