@@ -48,7 +48,7 @@ class _Trial:
 
 
 def fit_sparse(
-    base: ParameterSet,
+    base: ParameterSet | None,
     new: ParameterSet,
     budget_bytes: int,
     levels: int | None = None,
@@ -57,7 +57,7 @@ def fit_sparse(
     """The sparse diff that says most of new - base within a budget, as a file.
 
     Args:
-        base: Float32 where it differs from new.
+        base: Float32 where it differs from new. None: zeros; the file is a snapshot.
         new: What to come near to; where it equals the base nothing travels.
         budget_bytes: Size that the file may have.
         levels: K, 1 to 127. None: 2 while not all entries fit, finer steps once they do.
@@ -70,10 +70,10 @@ def fit_sparse(
         LayoutError: base and new have different layouts.
     """
     require_levels(SCARCE_LEVELS if levels is None else levels)
-    unchanged = Diff(base.layout, base.digest())
+    unchanged = Diff(new.layout, base.digest() if base is not None else None)
     floor = _Trial(0, encoded_size(unchanged))
     _require_budget(budget_bytes, floor.size)
-    deltas = differences(base, new)
+    deltas = differences(base if base is not None else ParameterSet.zeros(new.layout), new)
     candidates = Candidates.of(deltas, scores, at_most=budget_bytes * 8 // FEWEST_BITS)
     diff = _best_sparse(unchanged, candidates, levels, floor, budget_bytes)
     if diff.nonzeros == candidates.count and not candidates.is_all:

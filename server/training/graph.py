@@ -12,8 +12,11 @@ Outputs, of unit L2 length:
 Letters: T feature frames, L tokens, H hidden units, E embedding size, P phrases.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from diffcodec import Layout
@@ -46,7 +49,7 @@ def build_graph(config: ModelConfig, layout: Layout) -> bytes:
         *_encoder("text", "token_vectors", config.text_layers, config.hidden),
     ]
     silence = np.zeros((1, 1, FEATURE_DIM), np.float32)
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "features": silence,
         "tokens": np.zeros((1, 1), np.int64),
         "shortest": np.asarray(SHORTEST),

@@ -74,12 +74,12 @@ class OnnxLstmLayer(nn.Module):
 class Encoder(nn.Module):
     """LSTM layers with dropout, the mean over time, a projection, unit length."""
 
-    def __init__(self, inputs: int, layers: int, hidden: int, embedding: int, dropout: float):
+    def __init__(self, config: ModelConfig, inputs: int, layers: int) -> None:
         super().__init__()
-        sizes = [inputs] + [hidden] * (layers - 1)
-        self.lstm = nn.ModuleList(OnnxLstmLayer(size, hidden) for size in sizes)
-        self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(hidden, embedding)
+        sizes = [inputs] + [config.hidden] * (layers - 1)
+        self.lstm = nn.ModuleList(OnnxLstmLayer(size, config.hidden) for size in sizes)
+        self.dropout = nn.Dropout(config.dropout)
+        self.projection = nn.Linear(config.hidden, config.embedding)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Embed padded sequences.
@@ -102,10 +102,9 @@ class SpokenCommandModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        sizes = {"hidden": config.hidden, "embedding": config.embedding, "dropout": config.dropout}
-        self.speech = Encoder(FEATURE_DIM, config.speech_layers, **sizes)
+        self.speech = Encoder(config, FEATURE_DIM, config.speech_layers)
         self.tokens = nn.Embedding(VOCABULARY_SIZE, config.token_embedding)
-        self.text = Encoder(config.token_embedding, config.text_layers, **sizes)
+        self.text = Encoder(config, config.token_embedding, config.text_layers)
 
     def forward(
         self, features: Tensor, frames: Tensor, tokens: Tensor, token_counts: Tensor

@@ -23,10 +23,11 @@ from diffcodec import (
     ParameterSet,
     decode,
     encode,
+    fit_hash_arrays,
     fit_sparse,
-    fit_trained_hash,
     lossless_diff,
 )
+from diffcodec.hash_fit import array_lengths
 from server.training.errors import RequestError
 from server.training.examples import Examples
 from server.training.graph import build_graph
@@ -37,13 +38,15 @@ from server.training.parametrization import CubicSchedule, Dense, Hashed, Sparse
 from speech.card import Card
 from speech.corpus import Corpus
 
-SPARSE_BITS_PER_ENTRY = 7.0
-"""Optimistic cost of a non-zero: pruning aims a little high, then the encoded file decides."""
 HASH_BITS_PER_ENTRY = 6.5
 """What an entry of a hash array costs once its levels are coded."""
 Named = TypeVar("Named")
 HASHES = 3
 """Hash functions K; the paper's number (4.1)."""
+CLUSTERING = 1.25
+"""How many more non-zeros a file carries than independent positions would allow."""
+FULL = 0.95
+"""A file that uses this share of its budget is full."""
 LEVELS = 2
 """Magnitudes a sparse diff may take per tensor: the best quality per byte measured so far."""
 
@@ -146,6 +149,11 @@ class _Task:
             raise RequestError(
                 f"recipe {self.request.recipe}: expected a generation to build upon, found none"
             )
+        if self.request.base.layout != layout_of(self.config):
+            raise RequestError(
+                f"expected a base of the layout of configuration {self.request.config!r}, "
+                "found another"
+            )
         return self.request.base
 
     def fresh_weights(self) -> Weights:
@@ -187,24 +195,41 @@ def _train_pruned(
     prune_to: float,
 ) -> tuple[bytes, float]:
     """Prune by magnitude down to what the encoded file can carry, then go on with the rest."""
-    steps = task.request.steps
-    size = sum(w.numel() for w in anchor.values())
-    entries = min(size, int(8 * task.budget_bytes / SPARSE_BITS_PER_ENTRY))
-    pruning = CubicSchedule(1.0 - entries / size, int(prune_from * steps), int(prune_to * steps))
+    steps, size = task.request.steps, layout_of(task.config).parameter_count
+    sparsity = 1.0 - aimed_density(size, task.budget_bytes)
+    pruning = CubicSchedule(sparsity, int(prune_from * steps), int(prune_to * steps))
     sparse = Sparse(anchor, start, pruning)
 
-    def fit() -> bytes:
-        new = _frozen(sparse.weights())
-        return fit_sparse(base, new, task.budget_bytes, levels=LEVELS)
+    def fit(levels: int | None = LEVELS) -> bytes:
+        return fit_sparse(base, _frozen(sparse.weights()), task.budget_bytes, levels)
 
     def after_step(step: int, steps: int, loss: float) -> None:
         if step == pruning.last_step:
             sparse.prune_to(count_free(fit(), layout_of(task.config)))
         task.progress(step, steps, loss)
 
+    fit()  # refuses a hopeless budget now, not after the training
     schedule = Schedule(steps, learning_rate=2e-3)
     loss = learn(task.model, task.examples, sparse, schedule, task.rng, after_step)
-    return fit(), loss
+    diff = fit()
+    # What few levels leave of the budget buys finer ones.
+    return (diff if len(diff) >= FULL * task.budget_bytes else fit(levels=None)), loss
+
+
+def aimed_density(size: int, budget_bytes: int) -> float:
+    """The share of weights to prune down to before the encoded file decides.
+
+    Positions that are independent coins of density d cost H(d) bits a weight, levels about two
+    bits a non-zero. Learned diffs cluster and cost less, so the aim is higher than that.
+
+    Args:
+        size: Parameters of the model.
+        budget_bytes: Limit of the file.
+    """
+    densities = np.linspace(1e-5, 0.5, 2_000)
+    entropy = -densities * np.log2(densities) - (1 - densities) * np.log2(1 - densities)
+    fitting = densities[(entropy + 2 * densities) * size <= 8 * budget_bytes]
+    return min(1.0, CLUSTERING * float(fitting.max(initial=densities[0])))
 
 
 def train_hash(task: _Task) -> tuple[bytes, float]:
@@ -213,15 +238,20 @@ def train_hash(task: _Task) -> tuple[bytes, float]:
     The free values scale weights of about 0.05, so they learn at a higher rate than weights.
     """
     anchor = to_weights(task.base)
-    size = sum(w.numel() for w in anchor.values())
+    size = task.base.layout.parameter_count
     share = min(1.0, 8 * task.budget_bytes / HASH_BITS_PER_ENTRY / size)
-    lengths = {name: max(1, int(share * w.numel())) for name, w in anchor.items()}
+    lengths = array_lengths(task.base.layout, share)
     hash_seed = (task.request.seed << 32) + task.request.generation
     hashed = Hashed(anchor, lengths, HASHES, hash_seed)
+
+    def fit() -> bytes:
+        arrays = {name: a.numpy() for name, a in hashed.values().items()}
+        return fit_hash_arrays(task.base, arrays, task.budget_bytes, HASHES, hash_seed)
+
+    fit()  # refuses a hopeless budget now, not after the training
     schedule = Schedule(task.request.steps, learning_rate=2e-2)
     loss = learn(task.model, task.examples, hashed, schedule, task.rng, task.progress)
-    values = {name: a.numpy() for name, a in hashed.values().items()}
-    return fit_trained_hash(task.base, values, HASHES, hash_seed, task.budget_bytes), loss
+    return fit(), loss
 
 
 RECIPES: dict[str, Callable[[_Task], tuple[bytes, float]]] = {
@@ -234,11 +264,10 @@ RECIPES: dict[str, Callable[[_Task], tuple[bytes, float]]] = {
 
 def count_free(diff: bytes, layout: Layout) -> int:
     """Non-zeros or array entries that a diff file carries; a lossless one carries every weight."""
+    sizes = {spec.name: spec.size for spec in layout.tensors}
     changes = decode(diff, layout).diff.tensors
     return sum(
-        layout.tensors[layout.index(name)].size
-        if isinstance(change, LosslessDiff)
-        else change.levels.size
+        sizes[name] if isinstance(change, LosslessDiff) else int(change.levels.size)
         for name, change in changes.items()
     )
 

@@ -52,11 +52,7 @@ def test_graph_is_valid_small_and_names_every_tensor_of_the_layout(exported) -> 
         for t in graph.initializer
         if t.data_location == onnx.TensorProto.EXTERNAL
     }
-    layout = next(
-        layout_of(c)
-        for c in CONFIGS.values()
-        if set(external) == {t.name for t in layout_of(c).tensors}
-    )
+    layout = to_parameters(model).layout
     assert external == {t.name: o for t, o in zip(layout.tensors, layout.offsets, strict=True)}
 
 
