@@ -1,0 +1,221 @@
+"""Bring every model line to real devices, generation by generation, and measure it there.
+
+A line's device enrols once, takes every generation as it is published, and recognises that
+generation's test recordings in its own process. Beside it, on the first line of diffs, a second
+device sleeps through two generations and catches up in one update.
+"""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any
+
+from server.home import ServerHome
+from server.publishing import publish
+from simulator.errors import ProgramError
+from simulator.jobs import Job, read_result
+from simulator.plan import ON_PARENT, ModelLine, RunPlan
+from simulator.programs import Device, Update, serving
+from simulator.progress import Display, Work
+from simulator.report.rows import Row
+from simulator.report.summary import CatchUp
+from simulator.scenario import TITLES
+from simulator.training import CARD, DIFF, GRAPH
+from speech.corpus import Corpus
+
+JOBS, SERVER, DEVICES = "jobs", "server", "devices"
+
+MISSED = 2
+"""Generations that the late device sleeps through."""
+
+
+@dataclass
+class Measurements:
+    """What a line gave, or all of them."""
+
+    rows: list[Row] = field(default_factory=list)
+    catch_ups: list[CatchUp] = field(default_factory=list)
+
+
+def measure_lines(plan: RunPlan, out: Path, workers: int, display: Display) -> Measurements:
+    """Publish and measure every line; its jobs must be finished.
+
+    Args:
+        plan: What was trained.
+        out: The run's folder; server and devices in it start anew.
+        workers: Lines at a time.
+        display: Told how far it is.
+
+    Raises:
+        ProgramError: the server or a device failed.
+        ServerError: a generation could not be published.
+    """
+    for name in (SERVER, DEVICES):
+        shutil.rmtree(out / name, ignore_errors=True)
+    (out / DEVICES).mkdir()
+    home = ServerHome.create(out / SERVER)
+    try:
+        with (
+            serving(out / SERVER, out / "server.log") as address,
+            ThreadPoolExecutor(workers) as pool,
+        ):
+            work = display.begin("devices", len(plan.lines) * len(plan.scenario.generations))
+            stage = _Stage(plan, out, home, address, work)
+            try:
+                measured = list(pool.map(stage.measure, plan.lines))
+            except BaseException:
+                stage.stop()  # the other lines; the pool waits for them
+                raise
+    finally:
+        home.close()
+    return Measurements(
+        rows=[row for line in measured for row in line.rows],
+        catch_ups=[catch_up for line in measured for catch_up in line.catch_ups],
+    )
+
+
+class _Stage:
+    """The running server, and the devices around it."""
+
+    def __init__(self, plan: RunPlan, out: Path, home: ServerHome, server: str, work: Work) -> None:
+        self._plan = plan
+        self._out = out
+        self._home = home
+        self._server = server
+        self._work = work
+        self._done = 0
+        self._lock = Lock()
+        self._stopped = Event()
+        generations = range(len(plan.scenario.generations))
+        self._tests = [
+            plan.scenario.restrict(plan.corpus, generation).split("test")
+            for generation in generations
+        ]
+
+    def stop(self) -> None:
+        """Let no line begin another generation."""
+        self._stopped.set()
+
+    def measure(self, line: ModelLine) -> Measurements:
+        """One line, from its first generation to its last."""
+        measured = Measurements()
+        device = self._device(line, "device")
+        updates: list[Update] = []
+        for generation, test in enumerate(self._tests):
+            if self._stopped.is_set():
+                raise ProgramError("stopped, because another line failed")
+            if generation < len(line.jobs):
+                self._publish(line, generation)
+                updates.append(_enroll_and_update(device, is_new=generation == 0))
+            accuracy = _accuracy(device, test)
+            measured.rows.append(self._row(line, generation, updates, accuracy))
+            self._advance(line, generation)
+            if self._late_device_follows(line) and generation == self._missed_from():
+                _enroll_and_update(self._device(line, "late"), is_new=True)
+        if self._late_device_follows(line):
+            measured.catch_ups.append(self._catch_up(line, updates[-1]))
+        return measured
+
+    def _publish(self, line: ModelLine, generation: int) -> None:
+        folder = self._folder(line.jobs[generation])
+        # One writer at a time: SQLite would make the others wait anyway.
+        with self._lock:
+            publish(
+                self._home,
+                self._model(line),
+                (folder / DIFF).read_bytes(),
+                graph=(folder / GRAPH).read_bytes(),
+                card=(folder / CARD).read_text(encoding="utf-8"),
+            )
+
+    def _row(self, line: ModelLine, generation: int, updates: list[Update], accuracy: float) -> Row:
+        """A line of the results; what was sent is left out where nothing was."""
+        is_static = generation >= len(line.jobs)
+        result = self._result(line.jobs[-1 if is_static else generation])
+        row = Row(
+            seed=line.seed,
+            generation=generation,
+            variant=line.variant,
+            added=self._plan.scenario.generations[generation],
+            phrases=len(self._tests[generation].phrases()),
+            test_recordings=len(self._tests[generation].utterances),
+            device_accuracy=accuracy,
+            server_accuracy=self._server_accuracy(line, generation),
+            float32_bytes=self._plan.size.float32_bytes,
+            device_digest=updates[-1].digest,
+            server_digest=result["digest"],
+        )
+        if is_static:
+            return row
+        update = updates[-1]
+        return replace(
+            row,
+            file_bytes=result["file_bytes"],
+            nominal_ratio=result["nominal_ratio"],
+            bytes_sent=update.bytes_sent,
+            bytes_received=update.bytes_received,
+            apply_s=update.apply_s,
+            peak_bytes=update.peak_bytes,
+        )
+
+    def _server_accuracy(self, line: ModelLine, generation: int) -> float:
+        if line.static is not None:
+            return float(self._result(line.static)["accuracies"][generation])
+        return float(self._result(line.jobs[generation])["accuracy"])
+
+    def _late_device_follows(self, line: ModelLine) -> bool:
+        """The first line of diffs of each seed, where there are generations to miss."""
+        diffs = [variant for variant in self._plan.scenario.variants if variant in ON_PARENT]
+        return line.variant in diffs[:1] and len(self._tests) > MISSED
+
+    def _missed_from(self) -> int:
+        """The last generation that the late device takes before it sleeps."""
+        return max(0, len(self._tests) - 2 - MISSED)
+
+    def _catch_up(self, line: ModelLine, newest: Update) -> CatchUp:
+        late = self._device(line, "late")
+        update = late.update()
+        return CatchUp(
+            seed=line.seed,
+            variant=line.variant,
+            from_generation=self._missed_from(),
+            to_generation=update.generation,
+            steps=update.steps,
+            wire_bytes=update.bytes_sent + update.bytes_received,
+            digest=update.digest,
+            other_digest=newest.digest,
+            accuracy=_accuracy(late, self._tests[-1]),
+        )
+
+    def _device(self, line: ModelLine, name: str) -> Device:
+        folder = self._out / DEVICES / f"{self._model(line)}-{name}"
+        return Device(folder, self._server, self._model(line))
+
+    def _model(self, line: ModelLine) -> str:
+        return f"{self._plan.scenario.name}-s{line.seed}-{line.variant}"
+
+    def _folder(self, job: Job) -> Path:
+        return self._out / JOBS / job.key
+
+    def _result(self, job: Job) -> dict[str, Any]:
+        return read_result(self._out / JOBS, job.key)
+
+    def _advance(self, line: ModelLine, generation: int) -> None:
+        with self._lock:
+            self._done += 1
+            self._work.advance(self._done, f"{TITLES[line.variant]}, generation {generation}")
+
+
+def _enroll_and_update(device: Device, is_new: bool) -> Update:
+    if is_new:
+        device.enroll()
+    return device.update()
+
+
+def _accuracy(device: Device, test: Corpus) -> float:
+    """Share of the recordings that the device recognises."""
+    answers = device.recognise([u.path for u in test.utterances])
+    texts = [u.text for u in test.utterances]
+    return sum(map(str.__eq__, answers, texts)) / len(texts)

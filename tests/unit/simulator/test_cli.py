@@ -1,0 +1,179 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from simulator.synthesis.corpus import engine_is_missing
+from tests.shared_data import shared_data
+
+ROOT = Path(__file__).parents[3]
+
+
+def ota_sim(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "simulator.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A real-looking corpus of two words and two speakers."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    lines = ["path,speaker,text,seconds,split,domain"]
+    for speaker, split in (("ann", "train"), ("bob", "test")):
+        for text in ("yes", "no"):
+            name = f"{speaker}-{text}.wav"
+            tone = np.sin(np.arange(4_000) / 9).astype(np.float32) / 4
+            soundfile.write(folder / name, tone, 8_000)
+            lines.append(f"{name},{speaker},{text},0.5,{split},answers")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def assert_one_clear_line(ended: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert ended.returncode == 1
+    lines = ended.stderr.strip().splitlines()
+    assert len(lines) == 1, ended.stderr
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+class TestDryRun:
+    def test_it_shows_generations_and_jobs_and_writes_nothing(self, tmp_path):
+        ended = ota_sim("run", "quickstart", "--dry-run", "--json", cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        planned = json.loads(ended.stdout)
+        assert planned["test_speech"] == "synthetic"
+        assert [g["added"] for g in planned["generations"]][1:] == [
+            ["Bring"],
+            ["Language"],
+            ["Music"],
+        ]
+        assert planned["generations"][0]["phrases"] == 15
+        # dense and compressed, sparse, hash for what comes after generation 0; BL∞ once.
+        assert len(planned["jobs"]) == 4 + 3 * 3 + 1
+        assert not any(planned["jobs"].values())
+        assert list(tmp_path.iterdir()) == []
+
+    def test_seeds_replace_the_scenarios(self, tmp_path):
+        arguments = ("run", "quickstart", "--dry-run", "--json", "--seed", 3, "--seed", 4)
+        planned = json.loads(ota_sim(*arguments, cwd=tmp_path).stdout)
+        assert {name.rpartition(" ")[2] for name in planned["jobs"]} == {"3", "4"}
+
+    def test_any_corpus_by_any_labels(self, tmp_path, corpus):
+        ended = ota_sim(
+            *("run", "digits", "--corpus", corpus, "--by", "text", "--generations", "yes;no"),
+            *("--dry-run", "--json"),
+            cwd=tmp_path,
+        )
+        planned = json.loads(ended.stdout)
+        assert planned["test_speech"] == "real"
+        assert [g["test_recordings"] for g in planned["generations"]] == [1, 2]
+
+    @pytest.mark.parametrize(
+        ("name", "folder", "recordings"),
+        [("digits", "fsdd", [100, 150, 200, 250]), ("commands", "arabic-speech-commands", None)],
+    )
+    def test_real_corpora_fit_the_builtin_scenarios(self, tmp_path, name, folder, recordings):
+        ended = ota_sim(
+            "run", name, "--corpus", shared_data(folder), "--dry-run", "--json", cwd=tmp_path
+        )
+        assert ended.returncode == 0, ended.stderr
+        planned = json.loads(ended.stdout)
+        assert planned["test_speech"] == "real"
+        if recordings is not None:
+            assert [g["test_recordings"] for g in planned["generations"]] == recordings
+
+
+class TestRefusals:
+    def test_a_corpus_without_the_labels_names_them(self, tmp_path, corpus):
+        ended = ota_sim("run", "digits", "--corpus", corpus, cwd=tmp_path)
+        assert_one_clear_line(ended, "'zero'", "'no', 'yes'", "--generations")
+
+    def test_a_scenario_that_needs_a_corpus_is_a_usage_error_without_one(self, tmp_path):
+        ended = ota_sim("run", "digits", cwd=tmp_path)
+        assert ended.returncode == 2
+        assert "--corpus" in ended.stderr
+
+    def test_an_unknown_scenario(self, tmp_path):
+        ended = ota_sim("run", "quikstart", cwd=tmp_path)
+        assert_one_clear_line(ended, "quickstart", "'quikstart'")
+
+    def test_a_folder_that_is_no_corpus(self, tmp_path):
+        ended = ota_sim("run", "digits", "--corpus", tmp_path / "nowhere", cwd=tmp_path)
+        assert_one_clear_line(ended, "nowhere", "manifest.csv")
+
+    def test_a_folder_that_holds_a_run_already(self, tmp_path, corpus):
+        (tmp_path / "out" / "jobs").mkdir(parents=True)
+        ended = ota_sim(
+            "run", "digits", "--corpus", corpus, "--out", tmp_path / "out", cwd=tmp_path
+        )
+        assert_one_clear_line(ended, "out", "--resume")
+
+    def test_a_report_of_nothing(self, tmp_path):
+        assert_one_clear_line(ota_sim("report", tmp_path, cwd=tmp_path), "results.jsonl")
+
+    def test_too_few_speakers(self, tmp_path):
+        ended = ota_sim("corpus", "synth", tmp_path / "new", "--speakers", 1, cwd=tmp_path)
+        assert_one_clear_line(ended, "2 to", "found 1")
+
+
+class TestCorpusCheck:
+    def test_it_counts_by_split_domain_and_speaker(self, tmp_path, corpus):
+        ended = ota_sim("corpus", "check", corpus, "--json", cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        check = json.loads(ended.stdout)
+        assert check["by_split"] == {"test": 2, "train": 2}
+        assert check["by_domain"] == {"answers": 4}
+        assert check["by_speaker"] == {"ann": 2, "bob": 2}
+        assert check["is_real"] is True
+        assert check["speakers_in_train_and_test"] == []
+
+    def test_every_unreadable_recording_is_a_line_of_its_own(self, tmp_path, corpus):
+        (corpus / "ann-no.wav").write_bytes(b"not audio")
+        (corpus / "bob-no.wav").write_bytes(b"")
+        ended = ota_sim("corpus", "check", corpus, cwd=tmp_path)
+        assert ended.returncode == 1
+        problems = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
+        assert len(problems) == 2
+        assert "ann-no.wav" in problems[0]
+        assert "REAL recordings" in ended.stdout
+
+    def test_a_row_without_its_file_is_named_by_line(self, tmp_path, corpus):
+        (corpus / "bob-yes.wav").unlink()
+        ended = ota_sim("corpus", "check", corpus, cwd=tmp_path)
+        assert_one_clear_line(ended, "line 4", "bob-yes.wav")
+
+    @pytest.mark.skipif(engine_is_missing(), reason="espeakng-loader is not installed")
+    def test_a_synthesized_corpus_passes_and_is_called_synthetic(self, tmp_path):
+        phrases = tmp_path / "phrases.csv"
+        phrases.write_text("text,domain\nlouder,Volume\nlights out,Lighting\n")
+        made = ota_sim(
+            *("corpus", "synth", tmp_path / "new", "--phrases", phrases, "--speakers", 3),
+            cwd=tmp_path,
+        )
+        assert made.returncode == 0, made.stderr
+        checked = ota_sim("corpus", "check", tmp_path / "new", cwd=tmp_path)
+        assert checked.returncode == 0, checked.stderr
+        assert "speech: SYNTHETIC" in checked.stdout
+        assert "6 recordings" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["report"], ["corpus", "synth"], ["corpus", "check"]]
+)
+def test_help_explains_itself_with_an_example(tmp_path, command):
+    ended = ota_sim(*command, "--help", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert command == [] or f"ota-sim {' '.join(command)}" in ended.stdout
