@@ -19,6 +19,7 @@ import numpy as np
 
 from diffcodec.arithmetic import CHUNK_ELEMENTS, add_hashed, add_sparse, xor_bytes
 from diffcodec.diff import require_finite
+from diffcodec.durable import new_file
 from diffcodec.errors import DigestError, WrongBaseError
 from diffcodec.fast import read_hash, read_lossless, read_sparse
 from diffcodec.file import OpenDiff, open_path
@@ -83,7 +84,7 @@ def apply_file(
         header = opened.header
         layout = header.resolve(layout, snapshot_limit_bytes)
         readers = opened.readers()
-        with _open_base(base, layout, header.base_digest) as store, _new_file(target) as file:
+        with _open_base(base, layout, header.base_digest) as store, new_file(target) as file:
             out = _HashedFile(file, layout)
             _rebuild(store, layout, opened, readers, out)
             out.require(header.target_digest)
@@ -210,28 +211,6 @@ def _open_base(
             )
         store.seek(0)
         yield store
-
-
-@contextmanager
-def _new_file(target: Path) -> Iterator[BinaryIO]:
-    """A file that did not exist, fsynced at the end, and gone again after any error."""
-    with target.open("xb") as out:
-        try:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _HashedFile:

@@ -1,0 +1,321 @@
+"""The command `diffcodec`: make, apply, inspect and verify neural diffs from a shell.
+
+Exit codes: 0 done, 1 it failed (one line on stderr), 2 usage.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from diffcodec.budget import fit_hash, fit_sparse
+from diffcodec.diff import MAX_LEVEL, Diff, apply
+from diffcodec.durable import replaced_file
+from diffcodec.errors import CodecError, InputError, WrongBaseError
+from diffcodec.file import decode, encode, read_header
+from diffcodec.lossless import lossless_diff
+from diffcodec.parameters import ParameterSet
+from diffcodec.quantise import DEFAULT_LEVELS, quantise, sparse_diff
+from diffcodec.selection import Candidates, differences
+from diffcodec.sizes import parse_size
+from diffcodec.summary import Summary, header_to_json, summarise
+from diffcodec.weights import read_weights, require_same_container, write_weights
+
+app = typer.Typer(
+    help="Neural diffs: turn one generation of a model into the next with few bytes.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+progress = Console(stderr=True)
+
+
+class MethodChoice(StrEnum):
+    """What `--method` offers."""
+
+    SPARSE = "sparse"
+    HASH = "hash"
+
+
+class CoderChoice(StrEnum):
+    """What `--coder` offers; `auto` takes the smallest that every device decodes."""
+
+    FAST = "fast"
+    AUTO = "auto"
+
+
+Weights = Annotated[Path, typer.Argument(metavar="BASE", help="A .safetensors or .onnx file.")]
+DiffPath = Annotated[Path, typer.Argument(metavar="F.ndiff", help="A diff file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def diff(
+    base: Weights,
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="What to come near to.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="F.ndiff", help="Where the diff goes.")
+    ],
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Largest size of the file, such as 40KB or 64KiB."),
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of the parameters that may change, 0 to 1."),
+    ] = None,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Reproduce NEW exactly, any dtype.")
+    ] = False,
+    levels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Levels of each sign, 1 to 127; by default 15, or what suits the budget.",
+        ),
+    ] = None,
+    method: Annotated[MethodChoice, typer.Option(help="How weights change.")] = MethodChoice.SPARSE,
+    coder: Annotated[CoderChoice, typer.Option(help="How bytes are packed.")] = CoderChoice.AUTO,
+    hash_seed: Annotated[
+        int, typer.Option(metavar="N", help="With --method hash: a new one each generation.")
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what turns BASE into NEW, or near it.
+
+    The next generation is by definition BASE plus the diff as written: what the budget or the
+    levels leave out is printed as `error`, relative to the whole change.
+
+    Examples:
+        diffcodec diff g6.safetensors g7.safetensors -o g7.ndiff --budget 40KB
+
+        diffcodec diff g6.onnx g7.onnx -o g7.ndiff --density 0.05 --levels 2
+
+        diffcodec diff g6.safetensors g7.safetensors -o g7.ndiff --lossless
+    """
+    with _one_line_errors():
+        _check_options(budget, density, lossless, levels, method)
+        before, after = read_weights(base), read_weights(new)
+        require_same_container(base, new)
+        with progress.status("fitting the diff"):
+            if lossless:
+                data = encode(lossless_diff(before, after), before)
+            elif budget is None:
+                data = encode(_unbudgeted(before, after, density, levels), before)
+            elif method is MethodChoice.HASH:
+                data = fit_hash(before, after, _size(budget), seed=hash_seed)
+            else:
+                data = fit_sparse(before, after, _size(budget), levels)
+            summary = summarise(before, after, data)
+        with replaced_file(_apart_from(output, base, new)) as out:
+            out.write(data)
+        _print_summary(summary, output, as_json)
+
+
+@app.command("apply")
+def apply_command(
+    base: Weights,
+    diff_path: DiffPath,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="NEW", help="Where the new weights go.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Rebuild the next generation from BASE and a diff, in a file of BASE's kind.
+
+    The result is written only once its digest is the one that the diff promises.
+
+    Example: diffcodec apply g6.safetensors g7.ndiff -o g7.safetensors
+    """
+    with _one_line_errors():
+        result = _rebuilt(base, diff_path)
+        write_weights(_apart_from(output, base, diff_path), result, like=base)
+        _print_digest(f"{output}: rebuilt", result, as_json)
+
+
+@app.command()
+def verify(base: Weights, diff_path: DiffPath, as_json: JsonOption = False) -> None:
+    """Check that a diff applies to BASE and gives what it promises, and write nothing.
+
+    Example: diffcodec verify g6.safetensors g7.ndiff
+    """
+    with _one_line_errors():
+        result = _rebuilt(base, diff_path)
+        _print_digest(f"{diff_path}: applies to {base} and gives", result, as_json)
+
+
+@app.command()
+def inspect(
+    diff_path: DiffPath,
+    base: Annotated[
+        Path | None,
+        typer.Option(metavar="BASE", help="Weights whose tensors' names to show."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a diff says of itself; nothing is decompressed.
+
+    Only a snapshot holds the tensors' names; elsewhere they are the base's, so name it to see
+    them.
+
+    Example: diffcodec inspect g7.ndiff --base g6.safetensors
+    """
+    with _one_line_errors():
+        header = read_header(diff_path)
+        layout = read_weights(base).layout if base else None
+        if layout is not None:
+            header.resolve(layout, sys.maxsize)
+        shown = header_to_json(header, diff_path.stat().st_size, layout)
+        if as_json:
+            print(json.dumps(shown, indent=2))
+        else:
+            _print_header(shown)
+
+
+def main() -> None:
+    """Entry point of the `diffcodec` command."""
+    app()
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what can go wrong with input into one line and exit code 1."""
+    try:
+        yield
+    except CodecError as exc:
+        _fail(str(exc))
+    except OSError as exc:
+        where = f"{exc.filename}: " if exc.filename else ""
+        _fail(f"{where}{exc.strerror or exc}")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _check_options(
+    budget: str | None,
+    density: float | None,
+    lossless: bool,
+    levels: int | None,
+    method: MethodChoice,
+) -> None:
+    """Refuse options that contradict each other, as usage errors."""
+    if sum((budget is not None, density is not None, lossless)) > 1:
+        raise typer.BadParameter("--budget, --density and --lossless exclude each other")
+    if method is MethodChoice.HASH and (budget is None or levels is not None):
+        raise typer.BadParameter("--method hash takes a --budget, and its --levels follow from it")
+    if lossless and levels is not None:
+        raise typer.BadParameter("--lossless has no --levels")
+    if levels is not None and not 1 <= levels <= MAX_LEVEL:
+        raise typer.BadParameter(f"--levels: expected 1 to {MAX_LEVEL}, found {levels}")
+    if density is not None and not 0 < density <= 1:
+        raise typer.BadParameter(f"--density: expected a share in (0, 1], found {density}")
+    if budget is not None:
+        _size(budget)
+
+
+def _size(budget: str) -> int:
+    try:
+        return parse_size(budget)
+    except InputError as exc:
+        raise typer.BadParameter(f"--budget: {exc}") from exc
+
+
+def _unbudgeted(
+    base: ParameterSet, new: ParameterSet, density: float | None, levels: int | None
+) -> Diff:
+    """All entries that differ, or the largest of them up to a density."""
+    deltas = differences(base, new)
+    if density is None:
+        return sparse_diff(base, deltas, levels or DEFAULT_LEVELS)
+    candidates = Candidates.of(deltas)
+    count = min(candidates.count, round(density * base.layout.parameter_count))
+    changes = candidates.best(count, partial(quantise, levels=levels or DEFAULT_LEVELS))
+    return Diff(base.layout, base.digest(), changes)
+
+
+def _rebuilt(base: Path, diff_path: Path) -> ParameterSet:
+    """The weights that a diff leads to; errors name the file that they are about."""
+    weights = read_weights(base)
+    data = diff_path.read_bytes()
+    try:
+        decoded = decode(data, weights.layout)
+    except CodecError as exc:
+        raise type(exc)(f"{diff_path}: {exc}") from exc
+    try:
+        return apply(weights, decoded)
+    except WrongBaseError as exc:
+        raise WrongBaseError(f"{base}: {exc}") from exc
+
+
+def _apart_from(output: Path, *inputs: Path) -> Path:
+    """Refuse to write over what is being read."""
+    for path in inputs:
+        if output.exists() and output.samefile(path):
+            raise InputError(f"{output}: expected another file than {path} to write to")
+    return output
+
+
+def _print_summary(summary: Summary, output: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"path": str(output), **summary.to_json()}, indent=2))
+        return
+    methods = ", ".join(f"{method} {count}" for method, count in summary.methods.items())
+    error = "-" if summary.relative_error is None else f"{summary.relative_error:.4f}"
+    share = summary.nonzeros / max(1, summary.parameters)
+    table = Table(show_header=False, box=None)
+    table.add_row("file", str(output))
+    table.add_row("bytes", f"{summary.file_bytes:,}")
+    table.add_row("ratio", f"{summary.ratio:.1f} x below float32 ({summary.float32_bytes:,} bytes)")
+    table.add_row("tensors", methods or "none changes")
+    table.add_row("non-zeros", f"{summary.nonzeros:,} of {summary.parameters:,} ({share:.2%})")
+    table.add_row("error", f"{error} of the change is left out")
+    table.add_row("result", summary.target_digest.hex())
+    Console().print(table)
+
+
+def _print_digest(done: str, result: ParameterSet, as_json: bool) -> None:
+    digest = result.digest().hex()
+    print(json.dumps({"target_digest": digest}) if as_json else f"{done} {digest}")
+
+
+def _print_header(shown: Mapping[str, Any]) -> None:
+    console = Console()
+    facts = Table(show_header=False, box=None)
+    facts.add_row("bytes", f"{shown['file_bytes']:,}")
+    facts.add_row("base", shown["base_digest"] or "none: a snapshot")
+    facts.add_row("result", shown["target_digest"])
+    facts.add_row("layout", shown["layout_fingerprint"])
+    facts.add_row("hash seed", str(shown["hash_seed"]))
+    console.print(facts)
+    sections = Table("section", "coder", "bits a level", "raw bytes", "bytes")
+    for section in shown["sections"]:
+        sections.add_row(
+            section["kind"],
+            section["coder"],
+            str(section["level_bits"] or "-"),
+            f"{section['raw_bytes']:,}",
+            f"{section['coded_bytes']:,}",
+        )
+    console.print(sections)
+    tensors = Table("#", "tensor", "method", "levels", "step", "hashes")
+    for tensor in shown["tensors"]:
+        tensors.add_row(
+            str(tensor["index"]),
+            tensor["name"] or "-",
+            tensor["method"],
+            f"{tensor['count']:,}" if tensor["count"] else "-",
+            f"{tensor['step']:.6g}" if tensor["step"] else "-",
+            str(tensor["hashes"] or "-"),
+        )
+    console.print(tensors)

@@ -1,0 +1,201 @@
+"""Parameters inside ONNX models.
+
+Initializers of float32, float16, bfloat16 or int8 are parameters; everything else (integer shape
+constants, doubles, nodes) is the graph. Weights may be inside the model or in a file beside it; writing keeps each where the model that
+is followed has it. A file beside the model is a flat store, at the layout's 4096-byte offsets.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffcodec.durable import replaced_file
+from diffcodec.errors import InputError
+from diffcodec.parameters import Dtype, Layout, ParameterSet, TensorSpec, as_bytes
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto
+
+# onnx.TensorProto.DataType, spelled out so that importing this module does not import onnx.
+_DTYPES = {1: Dtype.FLOAT32, 3: Dtype.INT8, 10: Dtype.FLOAT16, 16: Dtype.BFLOAT16}
+_DATA_FIELDS = ("raw_data", "float_data", "int32_data", "external_data", "data_location")
+
+
+def read(path: Path) -> ParameterSet:
+    """The parameters of a model.
+
+    Raises:
+        InputError: not an ONNX model, or its weights cannot be read.
+        OSError: the file cannot be read.
+    """
+    from onnx import numpy_helper
+
+    model = _load(path)
+    arrays = {}
+    for tensor in _parameters(model):
+        try:
+            array = numpy_helper.to_array(tensor, base_dir=str(path.parent))
+        except (ValueError, OSError, _validation_error()) as exc:
+            raise InputError(f"{path}: tensor {tensor.name}: cannot read its data: {exc}") from exc
+        arrays[tensor.name] = np.asarray(array)
+    return ParameterSet.from_arrays(arrays)
+
+
+def write(path: Path, weights: ParameterSet, like: Path) -> None:
+    """Write the graph of one model with other parameters.
+
+    Args:
+        path: Where the model goes; an existing file is replaced.
+        weights: The parameters.
+        like: The model whose graph is kept, and which of its tensors are in a file beside it.
+
+    Raises:
+        InputError: `like` is no ONNX model, or no name is free for a file beside the new one.
+        LayoutError: the graph has other parameters.
+        OSError: writing failed; nothing new is at path.
+    """
+    model = _load(like)
+    parameters = {tensor.name: tensor for tensor in _parameters(model)}
+    layout = Layout.of(_spec(tensor) for tensor in parameters.values())
+    weights.layout.require_equal(layout, "the new weights", str(like))
+    _load_constants(model, like)
+    places = {name: _place(tensor) for name, tensor in parameters.items()}
+    outside = {name: weights.arrays[name] for name, place in places.items() if place}
+    for name, tensor in parameters.items():
+        _clear(tensor)
+        if name not in outside:
+            tensor.raw_data = as_bytes(weights.arrays[name]).tobytes()
+    if not outside:
+        _replace(path, model)
+        return
+    beside = _free_name(path, next(place for place in places.values() if place))
+    store = ParameterSet(Layout.of(layout.index[name] for name in outside), outside)
+    for spec, offset in zip(store.layout.tensors, store.layout.offsets, strict=True):
+        _point_to(parameters[spec.name], beside.name, offset, spec.nbytes)
+    try:
+        store.write(beside)
+        _replace(path, model)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def require_same_graph(base: Path, new: Path) -> None:
+    """Refuse two models that differ in anything but the values of their parameters.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    mine, theirs = _without_values(base), _without_values(new)
+    constants = {t.name: t for t in mine.graph.initializer}
+    for tensor in theirs.graph.initializer:
+        if tensor != constants.get(tensor.name):
+            raise InputError(
+                f"{new}: initializer {tensor.name} is not as in {base}; it is part of the graph, "
+                f"which a diff does not carry"
+            )
+    if (mine.graph, list(mine.opset_import), list(mine.functions)) != (
+        theirs.graph,
+        list(theirs.opset_import),
+        list(theirs.functions),
+    ):
+        raise InputError(
+            f"{new}: expected the graph of {base}, found another; a diff carries parameters alone"
+        )
+
+
+def _load(path: Path) -> "ModelProto":
+    try:
+        import onnx
+    except ImportError as exc:
+        raise InputError(
+            f"{path}: reading ONNX models needs the package onnx; install neuraldiff[train]"
+        ) from exc
+    from google.protobuf.message import DecodeError
+
+    try:
+        model: ModelProto = onnx.load_model(str(path), load_external_data=False)
+    except (DecodeError, ValueError) as exc:
+        raise InputError(f"{path}: expected an ONNX model: {exc}") from exc
+    if not model.HasField("graph"):
+        raise InputError(f"{path}: expected an ONNX model with a graph, found none")
+    return model
+
+
+def _parameters(model: "ModelProto") -> Iterator["TensorProto"]:
+    return (tensor for tensor in model.graph.initializer if tensor.data_type in _DTYPES)
+
+
+def _spec(tensor: "TensorProto") -> TensorSpec:
+    return TensorSpec(tensor.name, _DTYPES[tensor.data_type], tuple(tensor.dims))
+
+
+def _place(tensor: "TensorProto") -> str | None:
+    """The file beside the model that holds a tensor; None: the model itself does."""
+    from onnx import external_data_helper
+
+    if not external_data_helper.uses_external_data(tensor):
+        return None
+    return str(external_data_helper.ExternalDataInfo(tensor).location)
+
+
+def _clear(tensor: "TensorProto") -> None:
+    for field in _DATA_FIELDS:
+        tensor.ClearField(field)
+
+
+def _point_to(tensor: "TensorProto", name: str, offset: int, length: int) -> None:
+    from onnx import TensorProto
+
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", name), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def _load_constants(model: "ModelProto", path: Path) -> None:
+    """Bring initializers that are no parameters into the model; they are small."""
+    from onnx import external_data_helper
+
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in _DTYPES and external_data_helper.uses_external_data(tensor):
+            try:
+                external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+            except (ValueError, OSError, _validation_error()) as exc:
+                raise InputError(f"{path}: initializer {tensor.name}: {exc}") from exc
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+
+
+def _without_values(path: Path) -> "ModelProto":
+    model = _load(path)
+    _load_constants(model, path)
+    for tensor in _parameters(model):
+        _clear(tensor)
+    return model
+
+
+def _free_name(path: Path, place: str) -> Path:
+    """Where a file of weights can go beside a model without replacing another."""
+    choices = [path.with_name(Path(place).name), path.with_name(f"{path.stem}.weights.bin")]
+    for choice in choices:
+        if not os.path.lexists(choice):
+            return choice
+    raise InputError(
+        f"{path}: expected a free name for its weights, found {' and '.join(map(str, choices))} "
+        f"taken; choose another folder"
+    )
+
+
+def _replace(path: Path, model: "ModelProto") -> None:
+    with replaced_file(path) as out:
+        out.write(model.SerializeToString())
+
+
+def _validation_error() -> type[Exception]:
+    from onnx import checker
+
+    error: type[Exception] = checker.ValidationError
+    return error
