@@ -19,9 +19,11 @@ from server.domain import Generation
 from server.errors import PublishError, ServerError
 from server.graph import graph_without_weights
 from server.home import ServerHome
-from server.publishing import add_direct_diff, diff_from_head, publish, weights_of
+from server.publishing import add_direct_diff, diff_from_head, layout_after, publish
 from server.serving import ListenAddress, serve_until_signal
 from server.status import ModelStatus, status_of
+from server.training.cli import train
+from server.training.errors import TrainingError
 from speech.errors import SpeechError
 
 app = typer.Typer(
@@ -71,6 +73,7 @@ def serve(
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     opened = ServerHome.open(home, database=database, store=store)
     try:
         asyncio.run(serve_until_signal(opened, listen, _announce))
@@ -111,7 +114,7 @@ def publish_command(
     With a budget the generation is what the best diff within the budget leads to, not the
     weights themselves.
 
-    Examples:
+    A first generation, then an update within a budget that also serves devices at generation 0:
 
         ota-server publish srv --model digits model.onnx --card card.json
 
@@ -123,7 +126,8 @@ def publish_command(
         for base in bases or ():
             opened.registry.generation(model, base)  # before anything is published
         with progress.status(f"publishing {weights}"):
-            diff, layout = _diff_of(opened, model, weights, budget_bytes)
+            diff = _diff_of(opened, model, weights, budget_bytes)
+            layout = layout_after(opened, model, diff)
             generation = publish(
                 opened,
                 model,
@@ -134,11 +138,9 @@ def publish_command(
         for base in bases or ():
             with progress.status(f"diff from generation {base}"):
                 add_direct_diff(opened, model, base, generation.number)
-        dense_bytes = sum(
-            spec.nbytes for spec in weights_of(opened, model, generation.number).layout.tensors
-        )
     finally:
         opened.close()
+    dense_bytes = sum(spec.nbytes for spec in layout.tensors)
     _print_published(generation, len(diff), dense_bytes, as_json)
 
 
@@ -168,12 +170,20 @@ def status(
         console.print("no models yet")
 
 
+# Imports torch when it runs, not before: a machine that only serves need not have it.
+app.command()(train)
+
+
 def main() -> None:
     """Run the command line; an error of ours is one line on stderr and exit status 1."""
     try:
         app()
-    except (ServerError, CodecError, SpeechError, OSError) as error:
+    except (ServerError, TrainingError, CodecError, SpeechError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except ModuleNotFoundError as error:
+        hint = "pip install 'neuraldiff[train]'"
+        print(f"error: expected the package {error.name}, found none: {hint}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -192,23 +202,18 @@ def _parse_budget(budget: str | None, weights: Path) -> int | None:
         raise typer.BadParameter(str(error), param_hint="--budget") from error
 
 
-def _diff_of(
-    home: ServerHome, model: str, weights: Path, budget_bytes: int | None
-) -> tuple[bytes, Layout | None]:
-    """The diff to publish; the layout too where the file says it."""
+def _diff_of(home: ServerHome, model: str, weights: Path, budget_bytes: int | None) -> bytes:
     if weights.suffix == ".ndiff":
-        return _read(weights), None
-    new = read_weights(weights)
+        return _read(weights)
     if budget_bytes is not None and home.registry.head(model) is None:
         progress.print("the first generation is an exact snapshot; the budget is for updates")
-    return diff_from_head(home, model, new, budget_bytes), new.layout
+    return diff_from_head(home, model, read_weights(weights), budget_bytes)
 
 
-def _graph_of(graph: Path | None, weights: Path, layout: Layout | None) -> bytes | None:
+def _graph_of(graph: Path | None, weights: Path, layout: Layout) -> bytes | None:
     if graph is None and weights.suffix != ".onnx":
         return None
-    path = graph or weights
-    return graph_without_weights(path, layout) if layout is not None else _read(path)
+    return graph_without_weights(graph or weights, layout)
 
 
 def _read_card(path: Path | None) -> bytes | None:

@@ -90,9 +90,14 @@ def _make_external(tensor: Any, offset: int, length: int) -> None:
 
 def _make_internal(tensor: Any, path: Path) -> None:
     """Bring a small tensor in from a file that devices will not have."""
+    import onnx
     from onnx import external_data_helper
 
-    if external_data_helper.uses_external_data(tensor):
+    if not external_data_helper.uses_external_data(tensor):
+        return
+    try:
         external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-        tensor.ClearField("external_data")
-        tensor.ClearField("data_location")
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise PublishError(f"{path}: expected the data of {tensor.name!r}: {error}") from error
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")

@@ -32,7 +32,7 @@ def home(tmp_path: Path):
 async def update(
     channel: grpc.aio.Channel, number: int | None, base: ParameterSet | None
 ) -> tuple[ParameterSet | None, list[int]]:
-    """Check in, fetch every step and apply it; the weights afterwards and the bytes of each step."""
+    """Check in, fetch and apply every step: the weights afterwards, the bytes of each step."""
     devices = device_pb2_grpc.DeviceServiceStub(channel)
     content = content_pb2_grpc.ContentServiceStub(channel)
     enrolled = await devices.Enroll(device_pb2.EnrollRequest(model="digits"), timeout=TIMEOUT_S)

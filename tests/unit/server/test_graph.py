@@ -110,3 +110,10 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PublishError, match="No such file"):
         graph_without_weights(tmp_path / "model.onnx", WEIGHTS.layout)
+
+
+def test_a_model_whose_data_file_is_gone_names_the_tensor(tmp_path: Path) -> None:
+    save_model(tmp_path / "model.onnx", external=True)
+    (tmp_path / "d").unlink()
+    with pytest.raises(PublishError, match="'shape'"):
+        graph_without_weights(tmp_path / "model.onnx", WEIGHTS.layout)
