@@ -268,7 +268,7 @@ def _print_model(console: Console, model: ModelStatus) -> None:
             f"{row.update_bytes:,} B" if row.update_bytes is not None else "-",
             f"{row.snapshot_bytes:,} B",
             str(row.devices),
-            row.published_at,
+            row.published_at[:16].replace("T", " "),
         )
     console.print(table)
 
