@@ -152,7 +152,7 @@ class _Stage:
         update = updates[-1]
         return replace(
             row,
-            file_bytes=result["file_bytes"],
+            file_bytes=update.diff_bytes,
             nominal_ratio=result["nominal_ratio"],
             bytes_sent=update.bytes_sent,
             bytes_received=update.bytes_received,

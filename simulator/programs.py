@@ -63,11 +63,14 @@ class Update:
         generation: What the device runs now.
         digest: Hex digest of its weights.
         steps: Diffs that were applied.
+        diff_bytes: Their files together.
+        peak_bytes: Largest resident memory of the process.
     """
 
     generation: int
     digest: str
     steps: int
+    diff_bytes: int
     bytes_sent: int
     bytes_received: int
     apply_s: float
@@ -97,6 +100,7 @@ class Device:
             generation=int(said["generation"]),
             digest=str(said["digest"]),
             steps=len(said["steps"]),
+            diff_bytes=int(said["diff_bytes"]),
             bytes_sent=int(said["bytes_sent"]),
             bytes_received=int(said["bytes_received"]),
             apply_s=float(said["apply_s"]),

@@ -126,7 +126,7 @@ class LineJobWatcher:
     def finished(self, job: Job, seconds: float) -> None:
         """Say how long it took."""
         self.done += 1
-        self.display.say(f"[{self.done}/{self.count}] {job.name}: trained in {seconds:.0f} s")
+        self.display.say(f"[{self.done}/{self.count}] {job.name}: done in {seconds:.0f} s")
 
 
 @dataclass
@@ -190,7 +190,7 @@ class BarJobWatcher:
         """Remove the job's bar and count it."""
         bar = self.bars.pop(job.key)
         bar.advance(bar.total)
-        self._count(f"{job.name}: trained in {seconds:.0f} s")
+        self._count(f"{job.name}: done in {seconds:.0f} s")
 
     def _count(self, line: str) -> None:
         self.done += 1

@@ -24,7 +24,7 @@ class Row:
         test_recordings: How many recordings both accuracies are shares of.
         device_accuracy: By the edge client's own process, 0..1.
         server_accuracy: By the server for the same weights, 0..1.
-        file_bytes: Size of the .ndiff file that led here.
+        file_bytes: Size of the .ndiff file that the device applied.
         float32_bytes: Size of the model's weights.
         bytes_sent: Everything that the device sent on the wire for this update.
         bytes_received: Everything that it received.

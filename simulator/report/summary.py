@@ -233,13 +233,16 @@ def _findings(
     for catch_up in catch_ups:
         missed = catch_up.to_generation - catch_up.from_generation - 1
         yield Finding(
-            f"seed {catch_up.seed}: a device that missed {missed} generation"
-            f"{'' if missed == 1 else 's'} caught up from {catch_up.from_generation} to "
-            f"{catch_up.to_generation} in one update ({catch_up.steps} diffs, "
-            f"{catch_up.wire_bytes:,} bytes on the wire), "
+            f"seed {catch_up.seed}: a device that missed {_count(missed, 'generation')} caught up "
+            f"from {catch_up.from_generation} to {catch_up.to_generation} in one update "
+            f"({_count(catch_up.steps, 'diff')}, {catch_up.wire_bytes:,} bytes on the wire), "
             + ("to the same digest" if catch_up.digest_ok else "to ANOTHER digest"),
             catch_up.digest_ok,
         )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _pairs(
