@@ -31,7 +31,7 @@ MAX_TRIALS = 24
 # What an entry of a trained diff costs with its position, roughly: where the search starts.
 FIRST_GUESS_BITS = 8
 # No entry costs less unless the whole delta is one regular pattern.
-FEWEST_BITS = 1
+FEWEST_BITS = 2
 # What an entry of A should cost: more and coarser entries beat fewer and finer ones down to
 # where the entropy coder's whole bits begin to show.
 HASH_ENTRY_BITS = 2.5

@@ -104,6 +104,7 @@ def diff(
     with _one_line_errors():
         _check_options(budget, density, lossless, levels, method)
         before, after = read_weights(base), read_weights(new)
+        before.layout.require(after.layout, str(base), str(new))
         require_same_container(base, new)
         with progress.status("fitting the diff"):
             if lossless:
@@ -271,7 +272,7 @@ def _print_summary(summary: Summary, output: Path, as_json: bool) -> None:
         print(json.dumps({"path": str(output), **summary.to_json()}, indent=2))
         return
     methods = ", ".join(f"{method} {count}" for method, count in summary.methods.items())
-    error = "-" if summary.relative_error is None else f"{summary.relative_error:.4f}"
+    error = summary.relative_error
     share = summary.nonzeros / max(1, summary.parameters)
     table = Table(show_header=False, box=None)
     table.add_row("file", str(output))
@@ -279,7 +280,7 @@ def _print_summary(summary: Summary, output: Path, as_json: bool) -> None:
     table.add_row("ratio", f"{summary.ratio:.1f} x below float32 ({summary.float32_bytes:,} bytes)")
     table.add_row("tensors", methods or "none changes")
     table.add_row("non-zeros", f"{summary.nonzeros:,} of {summary.parameters:,} ({share:.2%})")
-    table.add_row("error", f"{error} of the change is left out")
+    table.add_row("error", "-" if error is None else f"{error:.4f} of the change (L2)")
     table.add_row("result", summary.target_digest.hex())
     Console().print(table)
 

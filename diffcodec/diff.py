@@ -259,7 +259,7 @@ def _base_of(base: ParameterSet | None, diff: Diff) -> ParameterSet:
         return ParameterSet.zeros(diff.layout)
     if base is None:
         raise WrongBaseError(f"expected a base with digest {diff.base_digest.hex()}, found none")
-    diff.layout.require_equal(base.layout, "the diff", "the base")
+    diff.layout.require(base.layout, "the diff", "the base")
     if base.digest() != diff.base_digest:
         raise WrongBaseError(
             f"expected a base with digest {diff.base_digest.hex()}, found {base.digest().hex()}"

@@ -23,7 +23,7 @@ from diffcodec.sections import READ_BYTES, SectionReader, compress
 # The best level depends on the data: matches help clustered gaps, literals alone random levels.
 # Strong compression of large sections costs minutes and gains next to nothing (entropy coding
 # does the work, which the fast levels have too).
-SMALL_BYTES = 2**22
+SMALL_BYTES = 2**19
 LEVELS_WHEN_SMALL = (1, 19)
 LEVELS_WHEN_LARGE = (1,)
 

@@ -13,7 +13,7 @@ def lossless_diff(base: ParameterSet | None, new: ParameterSet) -> Diff:
         LayoutError: base and new have different layouts.
     """
     start = base or ParameterSet.zeros(new.layout)
-    new.layout.require_equal(start.layout, "the new weights", "the base")
+    start.layout.require(new.layout, "the base", "the new weights")
     changed = {}
     for name, array in new.arrays.items():
         xor = as_bytes(array) ^ as_bytes(start.arrays[name])

@@ -1,8 +1,9 @@
 """Parameters inside ONNX models.
 
 Initializers of float32, float16, bfloat16 or int8 are parameters; everything else (integer shape
-constants, doubles, nodes) is the graph. Weights may be inside the model or in a file beside it; writing keeps each where the model that
-is followed has it. A file beside the model is a flat store, at the layout's 4096-byte offsets.
+constants, doubles, nodes) is the graph. Weights may be inside the model or in a file beside it;
+writing keeps each where the model that is followed has it. A file beside the model is a flat
+store, at the layout's 4096-byte offsets.
 """
 
 import os
@@ -60,7 +61,7 @@ def write(path: Path, weights: ParameterSet, like: Path) -> None:
     model = _load(like)
     parameters = {tensor.name: tensor for tensor in _parameters(model)}
     layout = Layout.of(_spec(tensor) for tensor in parameters.values())
-    weights.layout.require_equal(layout, "the new weights", str(like))
+    layout.require(weights.layout, str(like), "the new weights")
     _load_constants(model, like)
     places = {name: _place(tensor) for name, tensor in parameters.items()}
     outside = {name: weights.arrays[name] for name, place in places.items() if place}

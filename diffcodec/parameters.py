@@ -181,25 +181,23 @@ class Layout:
             yield spec, offset - end
             end = offset + spec.nbytes
 
-    def require_equal(self, other: Self, of_self: str, of_other: str) -> None:
-        """Refuse a layout that differs from this one.
+    def require(self, found: Self, expected_in: str, found_in: str) -> None:
+        """Refuse a layout that is not this one.
 
         Args:
-            other: What must be equal.
-            of_self: What this layout belongs to, for the message.
-            of_other: What the other belongs to.
+            found: What must be equal.
+            expected_in: What this layout belongs to, for the message.
+            found_in: What the other belongs to.
 
         Raises:
-            LayoutError: naming the first tensor that differs, and how.
+            LayoutError: naming the first tensor that differs, with dtypes and shapes.
         """
-        if self == other:
-            return
-        for name in sorted(self.index.keys() | other.index.keys()):
-            mine, theirs = self.index.get(name), other.index.get(name)
+        for name in sorted(self.index.keys() | found.index.keys()):
+            mine, theirs = self.index.get(name), found.index.get(name)
             if mine != theirs:
                 raise LayoutError(
-                    f"tensor {name}: {of_self} has {mine or 'no such tensor'}, "
-                    f"{of_other} has {theirs or 'no such tensor'}"
+                    f"tensor {name}: expected {mine or 'no such tensor'} as in {expected_in}, "
+                    f"found {theirs or 'none'} in {found_in}"
                 )
 
     def to_json(self) -> str:

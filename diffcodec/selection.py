@@ -28,7 +28,7 @@ def differences(base: ParameterSet, new: ParameterSet) -> dict[str, NDArray[np.f
         LayoutError: base and new have different layouts.
         InputError: a tensor that differs is not float32, or differs by infinity or NaN.
     """
-    new.layout.require_equal(base.layout, "the new weights", "the base")
+    base.layout.require(new.layout, "the base", "the new weights")
     deltas = {}
     for spec in base.layout.tensors:
         before, after = base.arrays[spec.name], new.arrays[spec.name]
