@@ -116,6 +116,8 @@ class _Update:
         answer = self.server.check_in(self.device_id, before, held)
         plan = answer.plan
         if plan is None:
+            if before and before.number == answer.head:
+                self._clean_up()
             return UpdateResult(before, after=before, head=answer.head)
         with self._attempt(plan):
             goal = goal_of(plan, installed.record if installed else None)
@@ -220,7 +222,10 @@ class _Update:
         return passive.verify(goal)
 
     def _clean_up(self) -> None:
-        """Remove what was downloaded; it is installed now."""
+        """Remove what was downloaded; it is installed now.
+
+        That may have been done by a process that was killed before it came to this point.
+        """
         # The update stands all the same: the next one removes what stays behind here.
         with suppress(StorageError):
             download.keep_only((), self.home.staging)

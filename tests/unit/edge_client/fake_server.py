@@ -1,0 +1,268 @@
+"""A real gRPC server over a repository in memory, which can be made to lie.
+
+with FakeServer() as server:
+    server.publish(weights(1), snapshot(weights(1)), base=None)
+    server.lie.stream = endless           # what ReadBlob sends
+    server.lie.plan = wrong_digest        # what CheckIn offers
+    ...
+    assert server.reads[-1].offset == 100
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import grpc
+
+from diffcodec import ParameterSet
+from edge_client.address import ServerAddress
+from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
+from tests.unit.edge_client.models import CARD, GRAPH, a_little_later, generation
+
+CHUNK_BYTES = 512
+"""Small, so that a small diff takes several messages."""
+
+ChangePlan = Callable[[device_pb2.Plan], None]
+ChangeStream = Callable[[bytes, Iterator[bytes]], Iterator[bytes]]
+"""Takes the blob's SHA-256 and the honest chunks. Raising CutError breaks the stream off."""
+
+
+class CutError(Exception):
+    """The connection is lost here."""
+
+
+@dataclass
+class Lie:
+    """What the server does wrong; nothing by default."""
+
+    plan: ChangePlan = lambda plan: None
+    stream: ChangeStream = lambda sha256, chunks: chunks
+    failing_calls: int = 0
+    status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    details: str = "told to fail"
+
+
+@dataclass
+class Read:
+    """A call of ReadBlob, and how much it sent."""
+
+    sha256: bytes
+    offset: int
+    length: int
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Published:
+    digest: bytes
+    graph: bytes
+    card: bytes
+
+
+@dataclass
+class FakeServer:
+    """Serves on a free port from `with` on. Everything that was asked of it can be read back."""
+
+    lie: Lie = field(default_factory=Lie)
+    reads: list[Read] = field(default_factory=list)
+    check_ins: list[device_pb2.CheckInRequest] = field(default_factory=list)
+    reports: list[device_pb2.ReportRequest] = field(default_factory=list)
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.blobs: dict[bytes, bytes] = {}
+        self.generations: list[Published] = []
+        self.routes: dict[int | None, list[tuple[int, bytes]]] = {}
+        self.enrolled: list[device_pb2.EnrollRequest] = []
+
+    @property
+    def address(self) -> ServerAddress:
+        return ServerAddress("127.0.0.1", self.port)
+
+    def publish(
+        self,
+        new: ParameterSet,
+        diff: bytes,
+        base: int | None,
+        graph: bytes = GRAPH,
+        card: bytes = CARD,
+    ) -> None:
+        """Add a generation, with one way to it."""
+        number = len(self.generations)
+        self.generations.append(Published(new.digest(), self.add(graph), self.add(card)))
+        self.add_route(base, number, diff)
+
+    def publish_next(self, graph: bytes = GRAPH, card: bytes = CARD) -> None:
+        """Add the next generation of `models.generation`, as a sparse diff to the newest."""
+        number = len(self.generations)
+        new, diff = a_little_later(generation(number - 1), number)
+        self.publish(new, diff, base=number - 1, graph=graph, card=card)
+
+    def add_route(self, base: int | None, target: int, diff: bytes) -> None:
+        self.routes.setdefault(base, []).append((target, self.add(diff)))
+
+    def add(self, content: bytes) -> bytes:
+        sha256 = hashlib.sha256(content).digest()
+        self.blobs[sha256] = content
+        return sha256
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        """(outcome, code) of every report so far."""
+        return [
+            (device_pb2.Outcome.Name(report.outcome).removeprefix("OUTCOME_"), report.code)
+            for report in self.reports
+        ]
+
+    def __enter__(self) -> "FakeServer":
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        device_pb2_grpc.add_DeviceServiceServicer_to_server(_Devices(self), self._server)
+        content_pb2_grpc.add_ContentServiceServicer_to_server(_Contents(self), self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self._server.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.stop(grace=None).wait()
+
+    def plan_from(self, installed: int | None) -> device_pb2.Plan | None:
+        """The longest steps first: a plan of as many diffs as were published one by one."""
+        head = len(self.generations) - 1
+        steps, at = [], installed
+        while at != head:
+            target, sha256 = self.routes[at][0]
+            steps.append(
+                device_pb2.Step(
+                    generation=target,
+                    diff=self.blob(sha256),
+                    target_digest=self.generations[target].digest,
+                    is_snapshot=at is None,
+                )
+            )
+            at = target
+        if not steps:
+            return None
+        goal = self.generations[head]
+        return device_pb2.Plan(
+            attempt_id=f"attempt-{len(self.check_ins)}",
+            generation=head,
+            digest=goal.digest,
+            steps=steps,
+            graph=self.blob(goal.graph),
+            card=self.blob(goal.card),
+        )
+
+    def blob(self, sha256: bytes) -> content_pb2.Blob:
+        return content_pb2.Blob(sha256=sha256, length=len(self.blobs[sha256]))
+
+    def maybe_fail(self, context: grpc.ServicerContext) -> None:
+        if self.lie.failing_calls > 0:
+            self.lie.failing_calls -= 1
+            context.abort(self.lie.status, self.lie.details)
+
+
+class _Devices(device_pb2_grpc.DeviceServiceServicer):
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+
+    def Enroll(self, request, context):  # noqa: N802
+        self.server.maybe_fail(context)
+        self.server.enrolled.append(request)
+        return device_pb2.EnrollResponse(device_id=f"device-{len(self.server.enrolled)}")
+
+    def CheckIn(self, request, context):  # noqa: N802
+        server = self.server
+        server.maybe_fail(context)
+        server.check_ins.append(request)
+        if not server.generations:
+            return device_pb2.CheckInResponse()
+        installed = None
+        if request.HasField("installed"):
+            installed = request.installed.number
+            known = server.generations[installed : installed + 1]
+            if not known or known[0].digest != request.installed.digest:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such generation")
+        plan = server.plan_from(installed)
+        if plan is not None:
+            for kept in ("graph", "card"):
+                is_held = getattr(plan, kept).sha256 in request.held
+                if is_held and installed is not None:
+                    plan.ClearField(kept)
+            server.lie.plan(plan)
+        return device_pb2.CheckInResponse(head=len(server.generations) - 1, plan=plan)
+
+    def Report(self, request, context):  # noqa: N802
+        self.server.maybe_fail(context)
+        self.server.reports.append(request)
+        return device_pb2.ReportResponse()
+
+
+class _Contents(content_pb2_grpc.ContentServiceServicer):
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+
+    def ReadBlob(self, request, context):  # noqa: N802
+        self.server.maybe_fail(context)
+        if request.sha256 not in self.server.blobs:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such blob")
+        read = Read(request.sha256, request.offset, request.length)
+        self.server.reads.append(read)
+        content = self.server.blobs[request.sha256][request.offset :]
+        chunks = (content[at : at + CHUNK_BYTES] for at in range(0, len(content), CHUNK_BYTES))
+        try:
+            for chunk in self.server.lie.stream(request.sha256, chunks):
+                read.sent_bytes += len(chunk)
+                yield content_pb2.ReadBlobResponse(chunk=chunk)
+        except CutError:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the connection is lost")
+
+
+def endless(sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """More and more data."""
+    yield from chunks
+    while True:
+        yield b"x" * CHUNK_BYTES
+
+
+def one_wrong_byte(sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The last byte of the first chunk is another one."""
+    first = next(chunks)
+    yield first[:-1] + bytes([first[-1] ^ 1])
+    yield from chunks
+
+
+@dataclass
+class CutAfter:
+    """Break off every stream after some chunks, as many streams as there are numbers."""
+
+    chunks_of_streams: list[int]
+
+    def __call__(self, sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        if not self.chunks_of_streams:
+            yield from chunks
+            return
+        left = self.chunks_of_streams.pop(0)
+        for chunk in chunks:
+            if left == 0:
+                raise CutError
+            left -= 1
+            yield chunk
+
+
+@dataclass
+class EndAfter:
+    """Like CutAfter, but the stream ends as if it were complete."""
+
+    chunks_of_streams: list[int]
+
+    def __call__(self, sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from CutAfter(self.chunks_of_streams)(sha256, chunks)
+        except CutError:
+            return

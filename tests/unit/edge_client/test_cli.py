@@ -1,0 +1,229 @@
+"""`ota-edge` as a person runs it: its own process, its exit code, its two streams."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_client import EdgeHome
+from tests.unit.edge_client.fake_server import FakeServer
+from tests.unit.edge_client.models import CARD, full_diff, generation, weights, write_recording
+
+PROGRAM = [sys.executable, "-c", "from edge_client.cli import main; main()"]
+
+
+def ota_edge(
+    *arguments: str | Path, expect: int = 0, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*PROGRAM, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def error_of(*arguments: str | Path) -> str:
+    """The one line that a failing command prints."""
+    done = ota_edge(*arguments, expect=1)
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    return write_recording(tmp_path / "yes.wav")
+
+
+def test_the_whole_story(tmp_path: Path, server: FakeServer, recording: Path) -> None:
+    home = tmp_path / "home"
+    enrolled = ota_edge(
+        "enroll", "--home", home, "--server", server.address, "--model", "digits", "--name", "k"
+    )
+    assert "device-1" in enrolled.stdout
+    assert "updated from nothing to generation 0" in ota_edge("update", "--home", home).stdout
+    assert "up to date: generation 0" in ota_edge("update", "--home", home).stdout
+
+    server.publish_next()
+    updated = ota_edge("update", "--home", home)
+    assert "updated from generation 0 to generation 1" in updated.stdout
+    assert generation(1).digest().hex() in updated.stdout
+    assert updated.stderr == ""
+
+    heard = ota_edge("infer", "--home", home, recording)
+    path, phrase, distance = heard.stdout.rstrip("\n").split("\t")
+    assert path == str(recording)
+    assert phrase.encode() in CARD
+    assert 0 <= float(distance) <= 2
+    assert heard.stderr == ""
+
+
+def test_update_as_json_tells_what_it_cost(home: EdgeHome, server: FakeServer) -> None:
+    first = json.loads(ota_edge("update", "--home", home.path, "--json").stdout)
+    assert (first["from_generation"], first["generation"], first["head"]) == (None, 0, 0)
+    assert first["digest"] == generation(0).digest().hex()
+    assert first["is_changed"]
+    assert first["steps"] == [
+        {"generation": 0, "diff_bytes": first["diff_bytes"], "is_snapshot": True}
+    ]
+    assert first["bytes_received"] > first["downloaded_bytes"] > first["diff_bytes"] > 0
+    assert first["bytes_sent"] > 0
+    assert first["apply_s"] > 0
+    assert first["peak_rss_bytes"] >= first["apply_peak_rss_bytes"] > 10_000_000
+
+    again = json.loads(ota_edge("update", "--home", home.path, "--json").stdout)
+    assert (again["from_generation"], again["generation"], again["steps"]) == (0, 0, [])
+    assert not again["is_changed"]
+    assert again["diff_bytes"] == again["downloaded_bytes"] == 0
+
+
+def test_peak_memory_is_the_devices_and_not_its_parents(home: EdgeHome) -> None:
+    """getrusage would inherit the peak of the process that starts the device."""
+    parent = "import subprocess, sys; ballast = bytearray(600_000_000); ballast[::4096] = b'x' * "
+    parent += "len(ballast[::4096]); subprocess.run(sys.argv[1:], check=True)"
+    command = [sys.executable, "-c", parent, *PROGRAM, "update", "--home", str(home.path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["peak_rss_bytes"] < 500_000_000
+
+
+def test_status_before_and_after_the_first_update(home: EdgeHome, server: FakeServer) -> None:
+    assert "none yet" in ota_edge("status", "--home", home.path).stdout
+    before = json.loads(ota_edge("status", "--home", home.path, "--json").stdout)
+    assert (before["generation"], before["digest"], before["slot"]) == (None, None, None)
+    assert (before["model"], before["server"]) == ("digits", str(server.address))
+    ota_edge("update", "--home", home.path)
+    after = json.loads(ota_edge("status", "--home", home.path, "--json").stdout)
+    assert (after["generation"], after["digest"]) == (0, generation(0).digest().hex())
+    assert after["weights_bytes"] == generation(0).layout.file_bytes
+
+
+@pytest.mark.parametrize("command", ["status", "update"])
+def test_before_enrolment_one_line_says_what_to_run(tmp_path: Path, command: str) -> None:
+    assert "is not enrolled; run: ota-edge enroll" in error_of(command, "--home", tmp_path / "none")
+
+
+def test_inference_before_the_first_update_says_what_to_run(
+    home: EdgeHome, recording: Path
+) -> None:
+    message = error_of("infer", "--home", home.path, recording)
+    assert "holds no generation yet; run: ota-edge update" in message
+
+
+def test_enrolling_again_alike_succeeds_and_otherwise_is_refused(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    alike = ("enroll", "--home", home.path, "--server", server.address, "--model")
+    assert "device-1" in ota_edge(*alike, "digits").stdout
+    assert "follows 'digits'" in error_of(*alike, "letters")
+    assert len(server.enrolled) == 1
+
+
+def test_a_server_elsewhere_is_refused_in_one_line(tmp_path: Path) -> None:
+    message = error_of(
+        "enroll", "--home", tmp_path / "h", "--server", "example.org:443", "--model", "digits"
+    )
+    assert "expected a server on this machine" in message
+    assert not (tmp_path / "h").exists()
+
+
+def test_no_server_is_one_line(home: EdgeHome, server: FakeServer) -> None:
+    server.__exit__(None, None, None)
+    assert f"no server answers at {server.address}" in error_of("update", "--home", home.path)
+
+
+def test_a_second_process_is_locked_out_in_one_line(home: EdgeHome) -> None:
+    with home.locked():
+        assert "another ota-edge process" in error_of("update", "--home", home.path)
+
+
+def test_a_corrupted_diff_is_refused_and_the_old_model_still_answers(
+    home: EdgeHome, server: FakeServer, recording: Path
+) -> None:
+    ota_edge("update", "--home", home.path)
+    before = ota_edge("infer", "--home", home.path, recording).stdout
+    server.publish_next()
+    bad = bytearray(server.blobs[server.routes[0][0][1]])
+    bad[-1] ^= 1
+    server.routes[0] = [(1, server.add(bytes(bad)))]
+    assert "the diff to generation 1: " in error_of("update", "--home", home.path)
+    assert ota_edge("infer", "--home", home.path, recording).stdout == before
+
+
+def test_a_diff_for_other_weights_is_refused_with_both_digests(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    ota_edge("update", "--home", home.path)
+    server.publish(generation(1), full_diff(weights(5), generation(1)), base=0)
+    message = error_of("update", "--home", home.path)
+    assert weights(5).digest().hex() in message
+    assert generation(0).digest().hex() in message
+    assert server.outcomes()[-1] == ("FAILED", "WRONG_BASE")
+
+
+def test_unreadable_recordings_are_named_and_the_others_answered(
+    home: EdgeHome, recording: Path, tmp_path: Path
+) -> None:
+    ota_edge("update", "--home", home.path)
+    empty, missing = tmp_path / "empty.wav", tmp_path / "missing.wav"
+    empty.write_bytes(b"")
+    done = ota_edge("infer", "--home", home.path, empty, recording, missing, expect=1)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(recording)]
+    assert [line.split(": ")[:2] for line in done.stderr.splitlines()] == [
+        ["error", str(empty)],
+        ["error", str(missing)],
+    ]
+
+
+def test_inference_as_json_answers_a_list_from_stdin(
+    home: EdgeHome, recording: Path, tmp_path: Path
+) -> None:
+    ota_edge("update", "--home", home.path)
+    other = write_recording(tmp_path / "with space.wav", seed=1)
+    listed = f"{recording}\n\n{other}\n{tmp_path}\n"
+    done = ota_edge(
+        "infer", "--home", home.path, "--files-from", "-", "--json", stdin=listed, expect=1
+    )
+    content = json.loads(done.stdout)
+    assert [result["path"] for result in content["results"]] == [
+        str(recording),
+        str(other),
+        str(tmp_path),
+    ]
+    assert [set(result) for result in content["results"]] == [
+        {"path", "phrase", "distance", "infer_s"},
+        {"path", "phrase", "distance", "infer_s"},
+        {"path", "error"},
+    ]
+    assert content["generation"] == 0
+    assert content["digest"] == generation(0).digest().hex()
+    assert content["load_s"] > 0
+    assert content["infer_s"] > 0
+    assert content["peak_rss_bytes"] > 10_000_000
+
+
+def test_a_list_in_a_file_is_read(home: EdgeHome, recording: Path, tmp_path: Path) -> None:
+    ota_edge("update", "--home", home.path)
+    (tmp_path / "list").write_text(f"{recording}\n")
+    done = ota_edge("infer", "--home", home.path, "--files-from", tmp_path / "list")
+    assert done.stdout.startswith(f"{recording}\t")
+    assert "nowhere" in error_of("infer", "--home", home.path, "--files-from", tmp_path / "nowhere")
+
+
+def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
+    ota_edge("infer", "--home", tmp_path, expect=2)
+    ota_edge("update", expect=2)
+    ota_edge("update", "--home", tmp_path, "--nonsense", expect=2)
+
+
+@pytest.mark.parametrize("command", ["enroll", "update", "status", "infer"])
+def test_help_shows_an_example(command: str) -> None:
+    assert f"Example: ota-edge {command}" in " ".join(ota_edge(command, "--help").stdout.split())

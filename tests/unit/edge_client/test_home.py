@@ -1,0 +1,130 @@
+"""The home: configuration, lock, addresses, enrolment."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_client import EdgeHome, enroll
+from edge_client.address import ServerAddress
+from edge_client.errors import (
+    AddressError,
+    AlreadyEnrolledError,
+    HomeBusyError,
+    HomeError,
+    NotEnrolledError,
+    ServerUnavailableError,
+    UnknownDeviceError,
+)
+from edge_client.home import Config
+from edge_client.transport import Retry
+from tests.unit.edge_client.fake_server import FakeServer
+
+CONFIG = Config(ServerAddress("127.0.0.1", 50051), "digits", "d1", "kitchen ☕")
+
+
+def test_a_saved_configuration_is_read_back(tmp_path: Path) -> None:
+    EdgeHome(tmp_path).save_config(CONFIG)
+    assert EdgeHome(tmp_path).config() == CONFIG
+
+
+def test_a_home_without_configuration_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(NotEnrolledError, match="ota-edge enroll"):
+        EdgeHome(tmp_path).config()
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"format": 1}', '{"format": 2, "server": "", "model": ""}', "\udcff"]
+)
+def test_a_damaged_configuration_is_named(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "config.json").write_bytes(damage.encode(errors="surrogateescape"))
+    with pytest.raises(HomeError, match=r"config\.json: "):
+        EdgeHome(tmp_path).config()
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    text = CONFIG.to_json().replace('"format": 1', '"format": 7')
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(HomeError, match="expected format 1, found 7"):
+        EdgeHome(tmp_path).config()
+
+
+def test_a_second_process_is_locked_out(tmp_path: Path) -> None:
+    program = "import sys; from edge_client import EdgeHome; from pathlib import Path\n"
+    program += "with EdgeHome(Path(sys.argv[1])).locked(): print('locked', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(HomeBusyError), EdgeHome(tmp_path).locked():
+            pass
+        # The lock is the kernel's: it ends with the process, however that ends.
+        other.kill()
+    with EdgeHome(tmp_path).locked():
+        pass
+
+
+def test_the_lock_is_free_again_after_the_block(tmp_path: Path) -> None:
+    for _ in range(2):
+        with EdgeHome(tmp_path).locked():
+            pass
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:1", "localhost:65535", "[::1]:50051", "127.9.9.9:80"])
+def test_loopback_addresses_are_accepted_and_written_alike(text: str) -> None:
+    assert str(ServerAddress.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "127.0.0.1", ":1", "127.0.0.1:", "h:0", "h:65536", "h:²"])
+def test_what_is_not_host_and_port_is_refused(text: str) -> None:
+    with pytest.raises(AddressError, match="expected a server as HOST:PORT"):
+        ServerAddress.parse(text)
+
+
+@pytest.mark.parametrize("text", ["example.org:80", "0.0.0.0:80", "10.0.0.1:80", "[2001:db8::1]:1"])
+def test_a_server_elsewhere_is_refused(text: str) -> None:
+    with pytest.raises(AddressError, match="not encrypted"):
+        ServerAddress.parse(text)
+
+
+def test_enrolment_keeps_what_the_server_gave(tmp_path: Path, server: FakeServer) -> None:
+    config = enroll(EdgeHome(tmp_path / "new" / "home"), server.address, "digits", "kitchen")
+    assert config == EdgeHome(tmp_path / "new" / "home").config()
+    assert (config.device_id, config.model) == ("device-1", "digits")
+    assert (server.enrolled[0].model, server.enrolled[0].name) == ("digits", "kitchen")
+
+
+def test_enrolling_again_alike_changes_nothing(home: EdgeHome, server: FakeServer) -> None:
+    before = home.config()
+    assert enroll(home, server.address, "digits", "another name") == before
+    assert len(server.enrolled) == 1
+
+
+def test_enrolling_for_another_model_is_refused(home: EdgeHome, server: FakeServer) -> None:
+    before = home.config()
+    with pytest.raises(AlreadyEnrolledError, match=r"'digits'.* found 'letters'"):
+        enroll(home, server.address, "letters", "test")
+    assert home.config() == before
+
+
+def test_a_failed_enrolment_leaves_a_home_that_can_be_enrolled(
+    tmp_path: Path, server: FakeServer, retry: Retry
+) -> None:
+    home = EdgeHome(tmp_path / "home")
+    server.lie.failing_calls = 1
+    with pytest.raises(ServerUnavailableError):
+        enroll(home, server.address, "digits", "test", retry)
+    enroll(home, server.address, "digits", "test", retry)
+
+
+def test_a_model_that_the_server_lacks_is_said_plainly(tmp_path: Path, server: FakeServer) -> None:
+    import grpc
+
+    server.lie.failing_calls, server.lie.status = 1, grpc.StatusCode.NOT_FOUND
+    server.lie.details = "no model\n'lettres'"
+    with pytest.raises(UnknownDeviceError, match="refused: no model 'lettres'"):
+        enroll(EdgeHome(tmp_path / "home"), server.address, "lettres", "test")

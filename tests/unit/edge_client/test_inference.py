@@ -1,0 +1,138 @@
+"""Recognition with ONNX Runtime on the tiny model, whose answers are easy to compute by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_client import EdgeHome, Recognizer, update
+from edge_client.errors import NoGenerationError, StorageError, UnhealthyError
+from edge_client.inference import check_health
+from speech.audio import read_audio
+from speech.errors import AudioError
+from speech.features import extract
+from speech.tokens import encode_text
+from tests.unit.edge_client.fake_server import FakeServer
+from tests.unit.edge_client.models import card_with, generation, write_recording
+
+
+@pytest.fixture
+def updated(home: EdgeHome) -> EdgeHome:
+    update(home)
+    return home
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+def by_hand(recording: Path, phrases: tuple[str, ...], number: int) -> tuple[str, float]:
+    """The nearest phrase, computed in numpy from the published weights."""
+    arrays = generation(number).arrays
+    heard = unit(extract(read_audio(recording)).mean(axis=0) @ arrays["speech.weight"])
+    said = [unit(arrays["text.embedding"][encode_text(p)].mean(axis=0)) for p in phrases]
+    distances = [float(np.linalg.norm(heard - text)) for text in said]
+    best = int(np.argmin(distances))
+    return phrases[best], distances[best]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_answer_is_the_nearest_phrase(updated: EdgeHome, tmp_path: Path, seed: int) -> None:
+    recording = write_recording(tmp_path / "r.wav", seed)
+    recognizer = Recognizer.open(updated)
+    answer = recognizer.transcribe(recording)
+    phrase, distance = by_hand(recording, recognizer.phrases, 0)
+    assert answer.phrase == phrase
+    assert answer.distance == pytest.approx(distance, abs=1e-5)
+
+
+def test_every_phrase_of_the_card_can_be_the_answer(
+    home: EdgeHome, server: FakeServer, tmp_path: Path
+) -> None:
+    phrases = tuple(sorted(f"phrase {n} ☕" for n in range(30)))
+    server.publish_next(card=card_with(*phrases))
+    update(home)
+    recognizer = Recognizer.open(home)
+    assert recognizer.phrases == phrases
+    recording = write_recording(tmp_path / "r.wav")
+    assert recognizer.transcribe(recording).phrase == by_hand(recording, phrases, 1)[0]
+
+
+def test_a_recogniser_keeps_its_generation_while_the_home_moves_on(
+    updated: EdgeHome, server: FakeServer, tmp_path: Path
+) -> None:
+    recording = write_recording(tmp_path / "r.wav")
+    old = Recognizer.open(updated)
+    before = old.transcribe(recording)
+    # Two updates, so that the slot which it maps is cleared and filled anew.
+    for _ in range(2):
+        server.publish_next()
+        update(updated)
+    assert old.transcribe(recording) == before
+    new = Recognizer.open(updated)
+    assert (old.generation.number, new.generation.number) == (0, 2)
+    assert new.transcribe(recording).distance != before.distance
+
+
+def test_a_home_without_a_generation_says_what_to_run(home: EdgeHome) -> None:
+    with pytest.raises(NoGenerationError, match="ota-edge update"):
+        Recognizer.open(home)
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"not audio at all" * 100])
+def test_what_is_no_audio_is_named(updated: EdgeHome, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.wav"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"bad\.wav"):
+        Recognizer.open(updated).transcribe(path)
+
+
+def test_a_truncated_store_does_not_load(updated: EdgeHome) -> None:
+    slot = updated.slots.active()
+    slot.weights.write_bytes(slot.weights.read_bytes()[:9000])
+    with pytest.raises(UnhealthyError, match="does not load"):
+        Recognizer.open(updated)
+
+
+def test_a_missing_graph_does_not_load(updated: EdgeHome) -> None:
+    updated.slots.active().graph.unlink()
+    with pytest.raises(UnhealthyError, match="does not load"):
+        Recognizer.open(updated)
+
+
+def test_weights_that_give_no_number_are_unhealthy(updated: EdgeHome) -> None:
+    slot = updated.slots.active()
+    slot.weights.write_bytes(b"\xff" * slot.weights.stat().st_size)
+    with pytest.raises(UnhealthyError, match="finite"):
+        check_health(slot)
+
+
+def test_a_healthy_slot_is_healthy(updated: EdgeHome) -> None:
+    check_health(updated.slots.active())
+
+
+def test_a_missing_record_is_an_error(updated: EdgeHome) -> None:
+    (updated.slots.active().path / "generation.json").unlink()
+    with pytest.raises(StorageError):
+        Recognizer.open(updated)
+
+
+def test_a_slot_that_changes_while_it_is_opened_is_opened_again(
+    updated: EdgeHome, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two updates in a row between reading the pointer and loading the slot."""
+    real_load = Recognizer.load
+    loads = []
+
+    def load(slot):
+        loads.append(slot.name)
+        if len(loads) == 1:
+            monkeypatch.setattr("edge_client.updater.check_health", lambda slot: None)
+            for _ in range(2):
+                server.publish_next()
+                update(updated)
+        return real_load(slot)
+
+    monkeypatch.setattr(Recognizer, "load", load)
+    assert Recognizer.open(updated).generation.number == 2
+    assert loads == ["a", "a"]
