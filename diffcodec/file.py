@@ -221,7 +221,9 @@ def _check_prefix(source: BinaryIO, file_bytes: int) -> int:
     """Length of the header in bytes."""
     source.seek(0)
     start = source.read(PREFIX.size)
-    if start[: len(MAGIC)] != MAGIC[: len(start)] or not start:
+    if not start:
+        raise FormatError("expected a diff file, found an empty file")
+    if start[: len(MAGIC)] != MAGIC[: len(start)]:
         raise FormatError(f"expected a diff file, found one that starts with {start[:8].hex()}")
     if file_bytes < PREFIX.size + CHECKSUM_BYTES:
         raise FormatError(f"expected a whole diff file, found only {file_bytes} bytes")

@@ -1,0 +1,379 @@
+"""Damaged and hostile files: every one is refused as a CodecError, before memory is spent.
+
+A damaged file fails its checksum. A hostile one has a right checksum and lies elsewhere, so these
+are sealed anew after each change.
+"""
+
+import contextlib
+import dataclasses
+import io
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffcodec import (
+    CodecError,
+    DigestError,
+    FormatError,
+    Header,
+    LayoutError,
+    Method,
+    ParameterSet,
+    SectionKind,
+    UnsupportedError,
+    WrongBaseError,
+    apply,
+    decode,
+    encode,
+    lossless_diff,
+    read_header,
+)
+from diffcodec.file import CHECKSUM_BYTES, PREFIX, seal
+from diffcodec.sections import SectionReader
+from diffcodec.wire import header_from_bytes, header_to_bytes
+from protos.ota.v1 import diff_pb2
+from tests.unit.diffcodec.strategies import example
+
+BASE, DIFF = example()
+FILE = encode(DIFF, BASE)
+LAYOUT = BASE.layout
+SNAPSHOT = encode(lossless_diff(None, BASE), None)
+
+
+def parts(data: bytes = FILE) -> tuple[bytes, bytes]:
+    """The header's bytes and the sections' bytes of a file."""
+    header_bytes = int.from_bytes(data[12:16], "little")
+    end = PREFIX.size + header_bytes
+    return data[PREFIX.size : end], data[end:-CHECKSUM_BYTES]
+
+
+def lying(change: Callable[[diff_pb2.DiffHeader], None], data: bytes = FILE) -> bytes:
+    """The file with another header and a right checksum."""
+    header, payload = parts(data)
+    message = diff_pb2.DiffHeader.FromString(header)
+    change(message)
+    return seal(message.SerializeToString(deterministic=True), payload)
+
+
+def with_section(kind: SectionKind, raw: bytes, frame: bytes | None = None) -> bytes:
+    """The file with other bytes in one section; its lengths in the header follow."""
+    header_bytes, payload = parts()
+    header = header_from_bytes(header_bytes)
+    sections, pieces, at = [], [], 0
+    for section in header.sections:
+        piece = payload[at : at + section.coded_length]
+        at += section.coded_length
+        if section.kind is kind:
+            piece = zstandard.compress(raw) if frame is None else frame
+            section = dataclasses.replace(section, raw_length=len(raw), coded_length=len(piece))
+        sections.append(section)
+        pieces.append(piece)
+    changed = dataclasses.replace(header, sections=tuple(sections))
+    return seal(header_to_bytes(changed), b"".join(pieces))
+
+
+def raw_section(kind: SectionKind) -> bytes:
+    header_bytes, payload = parts()
+    at = 0
+    for section in header_from_bytes(header_bytes).sections:
+        if section.kind is kind:
+            return zstandard.decompress(payload[at : at + section.coded_length])
+        at += section.coded_length
+    raise AssertionError(kind)
+
+
+def record(index: int, **fields: float) -> Callable[[diff_pb2.DiffHeader], None]:
+    def change(message: diff_pb2.DiffHeader) -> None:
+        for name, value in fields.items():
+            setattr(message.tensors[index], name, value)
+
+    return change
+
+
+def section(index: int, **fields: int) -> Callable[[diff_pb2.DiffHeader], None]:
+    def change(message: diff_pb2.DiffHeader) -> None:
+        for name, value in fields.items():
+            setattr(message.sections[index], name, value)
+
+    return change
+
+
+# Records of the example: 0 bias, 1 embedding (sparse), 2 half (lossless), 5 weight (hash).
+# Sections: 0 gaps, 1 levels, 2 hash levels, 3 lossless.
+
+
+def test_crafting_without_a_lie_gives_the_same_file():
+    assert lying(lambda message: None) == FILE
+    same = with_section(SectionKind.GAPS, raw_section(SectionKind.GAPS))
+    assert decode(same, LAYOUT).diff == DIFF
+
+
+@pytest.mark.parametrize("data", [FILE, SNAPSHOT], ids=["diff", "snapshot"])
+def test_any_changed_byte_is_refused(data: bytes):
+    for at in range(len(data)):
+        for flip in (0x01, 0x80, 0xFF):
+            damaged = bytearray(data)
+            damaged[at] ^= flip
+            with pytest.raises(CodecError):
+                decode(bytes(damaged), LAYOUT)
+            with pytest.raises(CodecError):
+                read_header(bytes(damaged))
+
+
+def test_any_truncation_is_refused():
+    for end in range(len(FILE)):
+        with pytest.raises(FormatError):
+            decode(FILE[:end], LAYOUT)
+        with pytest.raises(FormatError):
+            read_header(FILE[:end])
+
+
+@given(st.binary(min_size=1, max_size=40))
+def test_anything_appended_is_refused(tail: bytes):
+    with pytest.raises(FormatError):
+        decode(FILE + tail, LAYOUT)
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_refused(data: bytes):
+    for source in (data, FILE[:8] + data, seal(data, b"")):
+        with pytest.raises(CodecError):
+            decode(source, LAYOUT)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_edited_and_resealed_files_decode_or_are_refused(data: st.DataObject):
+    header, payload = parts(data.draw(st.sampled_from([FILE, SNAPSHOT])))
+    body = bytearray(header + payload)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(body) - 1))
+        body[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.sampled_from([len(header), len(header) - 1, len(header) + 1]))
+    forged = seal(bytes(body[:cut]), bytes(body[cut:]))
+    try:
+        apply(BASE, decode(forged, LAYOUT, snapshot_limit_bytes=2**20))
+    except CodecError as error:
+        assert "\n" not in str(error)
+    with contextlib.suppress(CodecError):
+        read_header(forged)
+
+
+@pytest.mark.parametrize("version", [0, 2, 255, 65535])
+def test_other_versions_are_refused(version: int):
+    data = FILE[:8] + version.to_bytes(2, "little") + FILE[10:]
+    with pytest.raises(UnsupportedError, match=f"expected diff format version 1, found {version}"):
+        decode(data, LAYOUT)
+
+
+def test_a_file_of_another_kind_is_refused():
+    with pytest.raises(FormatError, match="expected a diff file, found one that starts with 504b"):
+        decode(b"PK\3\4" + bytes(100), LAYOUT)
+    with pytest.raises(FormatError, match="found an empty file"):
+        decode(b"", LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (record(1, method=3), UnsupportedError, "expected a method of .* found number 3"),
+        (record(1, method=77), UnsupportedError, "found number 77"),
+        (section(0, coder=2), UnsupportedError, "expected a coder of fast, found number 2"),
+        (section(0, coder=0), UnsupportedError, "coder"),
+        (section(0, kind=9), UnsupportedError, "section"),
+        (record(1, step=float("nan")), FormatError, "embedding: .* step, found nan"),
+        (record(1, step=float("inf")), FormatError, "step, found inf"),
+        (record(1, step=-0.5), FormatError, "step, found -0.5"),
+        (record(1, step=0.0), FormatError, "step, found 0.0"),
+        (record(5, step=float("inf")), FormatError, "weight: .* step, found inf"),
+        (record(1, count=0), FormatError, "expected 1 to 3000 non-zeros, found 0"),
+        (record(1, count=3001), FormatError, "expected 1 to 3000 non-zeros, found 3001"),
+        (record(1, count=2**32 - 1), FormatError, "found 4294967295"),
+        (record(1, escapes=12), FormatError, "5 entries and 12 escapes"),
+        (record(1, escapes=2**32 - 1), FormatError, "escapes"),
+        (record(1, hashes=1), FormatError, "no hashes"),
+        (record(5, count=0), FormatError, "1 to 800 hashed levels"),
+        (record(5, count=801), FormatError, "1 to 800 hashed levels, found 801"),
+        (record(5, hashes=0), FormatError, "1 to 4 hashes, found 0"),
+        (record(5, hashes=5), FormatError, "1 to 4 hashes, found 5"),
+        (record(2, count=1), FormatError, "half: expected no fields"),
+        (record(0, count=1), FormatError, "bias: expected no fields"),
+        (record(2, method=1, count=1, step=1.0), FormatError, "half: expected float32"),
+        (record(1, count=6), FormatError, "raw bytes"),
+        (record(1, escapes=0), FormatError, "section gaps: expected 5 raw bytes"),
+        (section(0, raw_length=2**40), FormatError, "raw bytes from the tensor records"),
+        (section(0, coded_length=10**6), FormatError, "bytes by the header"),
+        (section(1, level_bits=3), FormatError, "3 bits a level"),
+        (section(1, level_bits=0), FormatError, "0 bits a level"),
+        (section(0, level_bits=8), FormatError, "section gaps: found 8 bits a level"),
+        (lambda m: m.sections.add(), UnsupportedError, "section"),
+        (lambda m: m.sections.reverse(), FormatError, "expected sections"),
+        (lambda m: m.sections.append(m.sections[0]), FormatError, "bytes by the header"),
+        (lambda m: m.tensors.add(), FormatError, "expected 6 tensor records, found 7"),
+        (lambda m: m.tensors.pop(), FormatError, "expected 6 tensor records, found 5"),
+        (lambda m: m.ClearField("base_digest"), FormatError, "either a base digest or"),
+        (lambda m: setattr(m, "base_digest", b"short"), FormatError, "base digest of 32 bytes"),
+        (lambda m: setattr(m, "target_digest", b""), FormatError, "target digest of 32 bytes"),
+        (lambda m: setattr(m, "layout_fingerprint", bytes(32)), LayoutError, "layout"),
+        (lambda m: m.layout.SetInParent(), FormatError, "either a base digest or"),
+    ],
+)
+def test_headers_that_lie_are_refused(change, error, message: str):
+    with pytest.raises(error, match=message):
+        decode(lying(change), LAYOUT)
+
+
+def test_a_wrong_target_digest_is_found_by_applying():
+    data = lying(lambda m: setattr(m, "target_digest", bytes(32)))
+    with pytest.raises(DigestError, match="expected weights with digest 0000"):
+        apply(BASE, decode(data, LAYOUT))
+
+
+def test_a_wrong_base_digest_is_found_by_applying():
+    data = lying(lambda m: setattr(m, "base_digest", bytes(32)))
+    with pytest.raises(WrongBaseError, match="expected a base with digest 0000"):
+        apply(BASE, decode(data, LAYOUT))
+
+
+def test_unknown_and_repeated_header_fields_are_refused():
+    header, payload = parts()
+    hash_seed = header[-9:]
+    assert decode(seal(header, payload), LAYOUT).diff == DIFF
+    for extra in (b"\xf8\x07\x01", hash_seed):
+        with pytest.raises(FormatError, match="canonical"):
+            decode(seal(header + extra, payload), LAYOUT)
+
+
+def test_headers_that_are_no_protobuf_are_refused():
+    with pytest.raises(FormatError, match="expected a header in protobuf"):
+        decode(seal(b"\xff\xff\xff", b""), LAYOUT)
+
+
+def test_a_header_longer_than_the_file_is_refused():
+    data = FILE[:12] + (2**32 - 1).to_bytes(4, "little") + FILE[16:]
+    with pytest.raises(FormatError, match="expected a header of at most"):
+        decode(data, LAYOUT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.layout.tensors.append(m.layout.tensors[0]),
+        lambda m: m.layout.tensors.reverse(),
+        lambda m: setattr(m.layout.tensors[0], "name", "a\tb"),
+        lambda m: setattr(m.layout.tensors[0], "dtype", 0),
+        lambda m: setattr(m.layout.tensors[0], "dtype", 9),
+        lambda m: m.layout.tensors[0].shape.extend([2**31, 2**31]),
+        lambda m: m.layout.tensors[0].shape.extend([1] * 8),
+        lambda m: m.layout.tensors[0].shape.append(2),
+    ],
+)
+def test_snapshots_with_impossible_layouts_are_refused(change):
+    with pytest.raises(CodecError):
+        decode(lying(change, SNAPSHOT))
+
+
+def test_a_snapshot_larger_than_the_limit_is_refused():
+    with pytest.raises(FormatError, match="expected a snapshot of at most 1000 bytes"):
+        decode(SNAPSHOT, snapshot_limit_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "message"),
+    [
+        (SectionKind.GAPS, bytes([0, 0, 255, 43, 255, 255]), "raw bytes"),
+        (SectionKind.GAPS, bytes([0] * 15), "expected 5 entries in its gap bytes, found more"),
+        (SectionKind.GAPS, bytes([255] * 15), "positions below 3000"),
+        (
+            SectionKind.GAPS,
+            bytes([0, 255, 0, 255, 0, 255, 0, 255, 0, *[255] * 6]),
+            "positions|more|escape",
+        ),
+        (SectionKind.LEVELS, bytes([0, 1, 2, 3]), "raw bytes"),
+        (SectionKind.LEVELS, bytes([254, 0, 0, 0, 0]), "magnitude up to 127, found 128"),
+        (SectionKind.HASH_LEVELS, bytes([255, 0, 0, 0, 0, 0]), "raw bytes|found 128"),
+    ],
+)
+def test_section_contents_that_cannot_be_are_refused(kind, raw: bytes, message: str):
+    with pytest.raises(FormatError, match=message):
+        decode(with_section(kind, raw), LAYOUT)
+
+
+def test_bits_after_the_last_level_are_refused():
+    raw = bytearray(raw_section(SectionKind.LEVELS))
+    assert len(raw) == 5  # 8 bits a level: no bits are left over, so take 5 levels of 4 bits
+    data = with_section(SectionKind.LEVELS, bytes([0x10, 0x32, 0xF4]))
+    data = lying(section(1, level_bits=4), data)
+    with pytest.raises(FormatError, match="expected zero bits after its last level"):
+        decode(data, LAYOUT)
+
+
+def test_cut_and_overlong_frames_are_refused():
+    raw = raw_section(SectionKind.LOSSLESS)
+    frame = zstandard.compress(raw)
+    for bad in (frame[:-1], frame + b"\0", frame + frame, frame[: len(frame) // 2], b"", raw):
+        with pytest.raises(FormatError, match="section lossless"):
+            decode(with_section(SectionKind.LOSSLESS, raw, bad), LAYOUT)
+
+
+def test_frames_that_declare_another_size_or_none_are_refused():
+    raw = raw_section(SectionKind.LOSSLESS)
+    silent = zstandard.ZstdCompressor(write_content_size=False).compress(raw)
+    longer = zstandard.compress(raw + b"x")
+    summed = zstandard.ZstdCompressor(write_checksum=True).compress(raw)
+    for bad in (silent, longer, summed):
+        with pytest.raises(FormatError, match="section lossless: expected a frame"):
+            decode(with_section(SectionKind.LOSSLESS, raw, bad), LAYOUT)
+
+
+def test_frames_that_ask_for_a_large_window_are_refused():
+    parameters = zstandard.ZstdCompressionParameters(window_log=24, write_content_size=True)
+    frame = zstandard.ZstdCompressor(compression_params=parameters).compress(bytes(2**25))
+    section_of = dataclasses.replace(
+        header_from_bytes(parts()[0]).sections[0], raw_length=2**25, coded_length=len(frame)
+    )
+    with pytest.raises(FormatError, match="expected a window of at most 1048576 bytes"):
+        SectionReader(io.BytesIO(frame), 0, section_of)
+
+
+def test_a_decompression_bomb_is_refused_before_memory_is_spent():
+    bomb = zstandard.compress(bytes(2**28))
+    data = with_section(SectionKind.GAPS, raw_section(SectionKind.GAPS), bomb)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="expected"):
+        decode(data, LAYOUT)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_snapshot_bomb_is_refused_before_memory_is_spent():
+    big = ParameterSet.from_arrays({"w": np.zeros(2**22, np.float32)})
+    header, payload = parts(encode(lossless_diff(None, big), None))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="expected a snapshot of at most 1048576 bytes"):
+        decode(seal(header, payload), snapshot_limit_bytes=2**20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_frame_of_countless_empty_blocks_is_refused_soon():
+    raw = raw_section(SectionKind.LOSSLESS)
+    header_end = zstandard.frame_header_size(zstandard.compress(raw))
+    frame = zstandard.compress(raw)
+    stuffed = frame[:header_end] + b"\0\0\0" * 30 + frame[header_end:]
+    with pytest.raises(FormatError, match="section lossless"):
+        decode(with_section(SectionKind.LOSSLESS, raw, stuffed), LAYOUT)
+
+
+def test_a_header_survives_its_wire_form():
+    header = read_header(FILE)
+    assert isinstance(header, Header)
+    assert header_from_bytes(header_to_bytes(header)) == header
+    assert header.methods[Method.SPARSE] == 1

@@ -1,0 +1,210 @@
+"""Facts about applying a file to a store on disk."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffcodec import (
+    CodecError,
+    Diff,
+    DigestError,
+    FormatError,
+    HashDiff,
+    LayoutError,
+    ParameterSet,
+    SparseDiff,
+    WrongBaseError,
+    apply,
+    apply_file,
+    encode,
+    lossless_diff,
+)
+from tests.unit.diffcodec.strategies import example, weights_of
+from tests.unit.diffcodec.test_hostile_files import lying
+
+BASE, DIFF = example()
+LAYOUT = BASE.layout
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    BASE.write(tmp_path / "base.bin")
+    (tmp_path / "d.ndiff").write_bytes(encode(DIFF, BASE))
+    return tmp_path
+
+
+def rebuild(folder: Path):
+    return apply_file(folder / "base.bin", LAYOUT, folder / "d.ndiff", folder / "new.bin")
+
+
+def test_the_result_is_the_promised_store(folder: Path):
+    applied = rebuild(folder)
+    assert ParameterSet.read(folder / "new.bin", LAYOUT) == apply(BASE, DIFF)
+    assert applied.base_digest == BASE.digest()
+    assert applied.diff_bytes == (folder / "d.ndiff").stat().st_size
+    assert applied.target_bytes == (folder / "new.bin").stat().st_size
+
+
+def test_entries_of_many_chunks_land_where_they_belong(tmp_path: Path):
+    rng = np.random.default_rng(5)
+    base = ParameterSet.from_arrays(
+        {"a": rng.standard_normal(400_001, np.float32), "h": np.ones((700, 400), np.float32)}
+    )
+    positions = np.flatnonzero(rng.random(400_001) < 0.4)
+    levels = rng.choice(np.array([-2, -1, 1, 2], np.int8), positions.size)
+    hashed = rng.integers(-7, 8, 5000).astype(np.int8)
+    changes = {"a": SparseDiff(positions, levels, 0.5), "h": HashDiff(hashed, 0.25, 2)}
+    diff = Diff(base.layout, base.digest(), changes, 3)
+    base.write(tmp_path / "base.bin")
+    (tmp_path / "d").write_bytes(encode(diff, base))
+    apply_file(tmp_path / "base.bin", base.layout, tmp_path / "d", tmp_path / "new.bin")
+    assert ParameterSet.read(tmp_path / "new.bin", base.layout) == apply(base, diff)
+
+
+def test_the_base_is_neither_written_nor_touched(folder: Path):
+    (folder / "base.bin").chmod(0o444)
+    before = (folder / "base.bin").stat()
+    data = (folder / "base.bin").read_bytes()
+    rebuild(folder)
+    after = (folder / "base.bin").stat()
+    assert (folder / "base.bin").read_bytes() == data
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_base_with_one_other_bit_is_refused_and_nothing_is_written(folder: Path):
+    for at in (0, 28, 4095, 4096, LAYOUT.file_bytes - 1):  # values and padding
+        data = bytearray((folder / "base.bin").read_bytes())
+        data[at] ^= 1
+        (folder / "other.bin").write_bytes(data)
+        with pytest.raises(WrongBaseError, match=r"other\.bin: expected a base with digest"):
+            apply_file(folder / "other.bin", LAYOUT, folder / "d.ndiff", folder / "new.bin")
+        assert not (folder / "new.bin").exists()
+
+
+@pytest.mark.parametrize("data", [b"", bytes(100), bytes(20_000)])
+def test_a_base_of_another_length_is_refused(folder: Path, data: bytes):
+    (folder / "base.bin").write_bytes(data)
+    with pytest.raises(WrongBaseError):
+        rebuild(folder)
+
+
+def test_a_missing_base_is_refused(folder: Path):
+    with pytest.raises(WrongBaseError, match="found none"):
+        apply_file(None, LAYOUT, folder / "d.ndiff", folder / "new.bin")
+    with pytest.raises(LayoutError, match="found none"):
+        apply_file(folder / "base.bin", None, folder / "d.ndiff", folder / "new.bin")
+
+
+def test_a_snapshot_needs_no_base(tmp_path: Path):
+    new = weights_of(LAYOUT, 7)
+    (tmp_path / "s.ndiff").write_bytes(encode(lossless_diff(None, new), None))
+    applied = apply_file(None, None, tmp_path / "s.ndiff", tmp_path / "new.bin")
+    assert applied.layout == LAYOUT
+    assert applied.base_digest is None
+    assert ParameterSet.read(tmp_path / "new.bin", applied.layout) == new
+
+
+def test_a_snapshot_above_the_limit_is_refused_and_nothing_is_written(tmp_path: Path):
+    (tmp_path / "s").write_bytes(encode(lossless_diff(None, BASE), None))
+    with pytest.raises(FormatError, match="snapshot of at most 99 bytes"):
+        apply_file(None, None, tmp_path / "s", tmp_path / "new", snapshot_limit_bytes=99)
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_changed_byte_anywhere_in_the_diff_is_refused_and_nothing_is_left(folder: Path):
+    good = (folder / "d.ndiff").read_bytes()
+    for at in range(len(good)):
+        bad = bytearray(good)
+        bad[at] ^= 0x10
+        (folder / "d.ndiff").write_bytes(bad)
+        with pytest.raises(CodecError):
+            rebuild(folder)
+        assert not (folder / "new.bin").exists()
+
+
+def test_a_diff_that_lies_about_its_result_leaves_nothing(folder: Path):
+    (folder / "d.ndiff").write_bytes(lying(lambda m: setattr(m, "target_digest", bytes(32))))
+    with pytest.raises(DigestError, match="expected weights with digest 0000"):
+        rebuild(folder)
+    assert not (folder / "new.bin").exists()
+
+
+def test_results_that_are_not_finite_leave_nothing(folder: Path):
+    huge = float(np.float32(3e38))
+    (folder / "d.ndiff").write_bytes(lying(lambda m: setattr(m.tensors[1], "step", huge)))
+    with pytest.raises(DigestError, match="embedding: expected finite results"):
+        rebuild(folder)
+    assert not (folder / "new.bin").exists()
+
+
+def test_an_existing_target_is_left_alone(folder: Path):
+    (folder / "new.bin").write_text("precious")
+    with pytest.raises(FileExistsError):
+        rebuild(folder)
+    assert (folder / "new.bin").read_text() == "precious"
+
+
+def test_a_missing_diff_is_an_os_error(folder: Path):
+    (folder / "d.ndiff").unlink()
+    with pytest.raises(FileNotFoundError):
+        rebuild(folder)
+
+
+def test_a_full_disk_leaves_nothing(folder: Path):
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from diffcodec import *\n"
+        "folder = Path(sys.argv[1]); layout = Layout.from_json((folder / 'layout').read_text())\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
+        "try: apply_file(folder/'base.bin', layout, folder/'d.ndiff', folder/'new.bin')\n"
+        "except OSError as error: print('OSError', error.errno)\n"
+    )
+    (folder / "layout").write_text(LAYOUT.to_json())
+    done = run(program, folder)
+    assert done.stdout.split()[0] == "OSError", done.stderr
+    assert not (folder / "new.bin").exists()
+
+
+def test_memory_does_not_grow_with_the_model(tmp_path: Path):
+    """16M parameters are 64 MB; reading or mapping them would show."""
+    rng = np.random.default_rng(0)
+    base = ParameterSet.from_arrays(
+        {
+            "s": rng.standard_normal(10_000_000, np.float32),
+            "h": rng.standard_normal(6_000_000, np.float32),
+        }
+    )
+    positions = np.flatnonzero(rng.random(10_000_000, np.float32) < 0.05)
+    levels = np.ones(positions.size, np.int8)
+    hashed = rng.integers(-3, 4, 100_000).astype(np.int8)
+    changes = {"s": SparseDiff(positions, levels, 0.5), "h": HashDiff(hashed, 0.25, 3)}
+    base.write(tmp_path / "base.bin")
+    (tmp_path / "layout").write_text(base.layout.to_json())
+    (tmp_path / "d.ndiff").write_bytes(encode(Diff(base.layout, base.digest(), changes), base))
+    program = (
+        "import resource, sys; from pathlib import Path; from diffcodec import *\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "folder = Path(sys.argv[1]); layout = Layout.from_json((folder / 'layout').read_text())\n"
+        "before = peak()\n"
+        "apply_file(folder/'base.bin', layout, folder/'d.ndiff', folder/'new.bin')\n"
+        "print(peak() - before)\n"
+    )
+    done = run(program, tmp_path)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit < 32 * 2**20, done.stderr
+
+
+def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own: its peak memory and limits are its own too."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    return subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
