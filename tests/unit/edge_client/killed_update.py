@@ -1,6 +1,6 @@
 """Run one update and kill this process at a change of the disk (see test_power_cut.py).
 
-    python killed_update.py HOME before|after|during WHERE
+    python -m tests.unit.edge_client.killed_update HOME before|after|during WHERE
 
 WHERE is `change N`, for the N-th fsync, rename or unlink, or one of them by name and by the
 pattern of the file, such as `rename current`. `during write NAME` kills as soon as the file has

@@ -11,6 +11,7 @@ from edge_client import EdgeHome
 from tests.unit.edge_client.fake_server import FakeServer
 from tests.unit.edge_client.models import CARD, full_diff, generation, weights, write_recording
 
+ROOT = Path(__file__).parents[3]
 PROGRAM = [sys.executable, "-c", "from edge_client.cli import main; main()"]
 
 
@@ -24,6 +25,7 @@ def ota_edge(
         text=True,
         timeout=60,
         check=False,
+        cwd=ROOT,
     )
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
@@ -91,7 +93,7 @@ def test_peak_memory_is_the_devices_and_not_its_parents(home: EdgeHome) -> None:
     parent = "import subprocess, sys; ballast = bytearray(600_000_000); ballast[::4096] = b'x' * "
     parent += "len(ballast[::4096]); subprocess.run(sys.argv[1:], check=True)"
     command = [sys.executable, "-c", parent, *PROGRAM, "update", "--home", str(home.path), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
     assert json.loads(done.stdout)["peak_rss_bytes"] < 500_000_000
 
 

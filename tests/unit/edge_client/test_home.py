@@ -55,6 +55,7 @@ def test_a_second_process_is_locked_out(tmp_path: Path) -> None:
     program += "with EdgeHome(Path(sys.argv[1])).locked(): print('locked', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)],
+        cwd=Path(__file__).parents[3],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

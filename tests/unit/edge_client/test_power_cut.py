@@ -13,20 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from diffcodec import ParameterSet
 from edge_client import EdgeHome, Recognizer, update
+from tests.unit.edge_client.evidence import stored
 from tests.unit.edge_client.fake_server import FakeServer
 from tests.unit.edge_client.models import card_with, generation
 
-CHILD = Path(__file__).with_name("killed_update.py")
+CHILD = "tests.unit.edge_client.killed_update"
+ROOT = Path(__file__).parents[3]
 COMPLETED, KILLED = 0, -signal.SIGKILL
 
 
 def update_until(home: EdgeHome, when: str, where: str) -> int:
     """Run an update that kills itself; returns its exit code."""
     done = subprocess.run(
-        [sys.executable, str(CHILD), str(home.path), when, where],
-        cwd=Path(__file__).parents[3],
+        [sys.executable, "-m", CHILD, str(home.path), when, where],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
@@ -43,7 +44,7 @@ def number_of(home: EdgeHome) -> int | None:
         return None
     number = installed.record.generation.number
     slot = installed.slot
-    assert ParameterSet.read(slot.weights, slot.layout()) == generation(number)
+    assert stored(home) == generation(number)
     slot.verify(installed.record)
     assert Recognizer.open(home).generation.number == number
     return number

@@ -1,0 +1,377 @@
+"""What a lying server, a network or a disk can do: the installed generation keeps serving."""
+
+import errno
+import os
+import shutil
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from edge_client import EdgeHome, Recognizer, RejectedError, update
+from edge_client.errors import (
+    BlobError,
+    CorruptDiffError,
+    DigestMismatchError,
+    DiskFullError,
+    EdgeError,
+    HomeBusyError,
+    NotEnrolledError,
+    OfferError,
+    ServerUnavailableError,
+    UnhealthyError,
+    UnknownDeviceError,
+    UnknownGenerationError,
+    UnsupportedDiffError,
+    WrongBaseError,
+)
+from edge_client.transport import Retry
+from protos.ota.v1 import device_pb2
+from tests.unit.edge_client.evidence import content_of, stored
+from tests.unit.edge_client.fake_server import (
+    CHUNK_BYTES,
+    CutAfter,
+    EndAfter,
+    FakeServer,
+    endless,
+    one_wrong_byte,
+)
+from tests.unit.edge_client.models import (
+    foreign_card,
+    full_diff,
+    generation,
+    weights,
+    write_recording,
+)
+
+VERSION_OFFSET = 8
+"""In a diff file, after its magic."""
+
+DiskUsage = namedtuple("DiskUsage", "total used free")
+
+
+def wrong_digest(plan: device_pb2.Plan) -> None:
+    plan.digest = plan.steps[-1].target_digest = bytes(32)
+
+
+def another_end(plan: device_pb2.Plan) -> None:
+    plan.digest = bytes(32)
+
+
+def short_digest(plan: device_pb2.Plan) -> None:
+    plan.steps[0].target_digest = b"short"
+
+
+def no_steps(plan: device_pb2.Plan) -> None:
+    del plan.steps[:]
+
+
+def unknown_blob(plan: device_pb2.Plan) -> None:
+    plan.steps[0].diff.sha256 = bytes(32)
+
+
+def longer_than_it_is(plan: device_pb2.Plan) -> None:
+    plan.steps[0].diff.length += 1
+
+
+def shorter_than_it_is(plan: device_pb2.Plan) -> None:
+    plan.steps[0].diff.length -= 1
+
+
+def larger_than_the_disk(plan: device_pb2.Plan) -> None:
+    plan.steps[0].diff.length = 2**60
+
+
+LYING_PLANS = [
+    (wrong_digest, DigestMismatchError),
+    (another_end, OfferError),
+    (short_digest, OfferError),
+    (no_steps, OfferError),
+    (unknown_blob, BlobError),
+    (longer_than_it_is, ServerUnavailableError),
+    (shorter_than_it_is, BlobError),
+    (larger_than_the_disk, DiskFullError),
+]
+
+
+@pytest.mark.parametrize(("lie", "error"), LYING_PLANS, ids=lambda value: value.__name__)
+def test_a_lying_plan_is_refused_and_the_old_generation_stays(
+    home: EdgeHome,
+    server: FakeServer,
+    retry: Retry,
+    lie: Callable[[device_pb2.Plan], None],
+    error: type[EdgeError],
+) -> None:
+    update(home)
+    before = content_of(home)
+    server.publish_next()
+    server.lie.plan = lie
+    with pytest.raises(error):
+        update(home, retry)
+    assert content_of(home) == before
+    Recognizer.open(home)
+    if error is not OfferError:  # such a plan is no plan, and may lack an attempt to report on
+        assert server.outcomes()[-1] == ("FAILED", error.code)
+
+    server.lie.plan = lambda plan: None
+    assert update(home).after.number == 1
+
+
+BAD_DIFFS = {
+    "not-a-diff": (b"not a diff at all", CorruptDiffError),
+    "empty": (b"", CorruptDiffError),
+    "wrong-base": (full_diff(weights(77), generation(1)), WrongBaseError),
+    "another-target": (full_diff(generation(0), weights(88)), DigestMismatchError),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DIFFS)
+def test_a_bad_diff_is_refused_and_the_old_generation_stays(
+    home: EdgeHome, server: FakeServer, name: str
+) -> None:
+    diff, error = BAD_DIFFS[name]
+    update(home)
+    before = content_of(home)
+    server.publish(generation(1), diff, base=0)
+    with pytest.raises(error):
+        update(home)
+    assert content_of(home) == before
+    assert server.outcomes()[-1] == ("FAILED", error.code)
+
+
+def test_an_unknown_version_of_the_format_is_named_as_such(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    update(home)
+    server.publish_next()
+    diff = bytearray(server.blobs[server.routes[0][0][1]])
+    diff[VERSION_OFFSET] = 250
+    server.routes[0] = [(1, server.add(bytes(diff)))]
+    with pytest.raises(UnsupportedDiffError, match="version 1, found 250"):
+        update(home)
+
+
+def test_a_corrupted_byte_anywhere_in_a_diff_is_refused(home: EdgeHome, server: FakeServer) -> None:
+    """Published with its own SHA-256, so that only the diff's own promises stand against it."""
+    update(home)
+    before = content_of(home)
+    server.publish_next()
+    good = server.blobs[server.routes[0][0][1]]
+    for at in range(0, len(good), max(1, len(good) // 12)):
+        bad = bytearray(good)
+        bad[at] ^= 0x10
+        server.routes[0] = [(1, server.add(bytes(bad)))]
+        with pytest.raises(RejectedError):
+            update(home)
+        assert content_of(home) == before
+
+
+def test_a_byte_corrupted_on_the_way_is_refused_and_not_kept(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    server.lie.stream = one_wrong_byte
+    with pytest.raises(BlobError):
+        update(home)
+    assert home.slots.active() is None
+    assert not list(home.staging.glob("*.part"))
+
+
+def test_endless_data_is_stopped_at_the_announced_length(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    server.lie.stream = endless
+    with pytest.raises(BlobError, match="more"):
+        update(home)
+    sent = server.reads[0].sent_bytes
+    assert sent < len(server.blobs[server.reads[0].sha256]) + 1_000_000
+    assert not list(home.staging.iterdir())
+
+
+@pytest.mark.parametrize("kind", [CutAfter, EndAfter])
+def test_a_cut_stream_resumes_where_it_broke_off(
+    home: EdgeHome, server: FakeServer, retry: Retry, kind: type[CutAfter] | type[EndAfter]
+) -> None:
+    server.lie.stream = kind([3, 0, 5])
+    update(home, retry)
+    first_blob = server.reads[0].sha256
+    reads = [read for read in server.reads if read.sha256 == first_blob]
+    assert [read.offset for read in reads] == [n * CHUNK_BYTES for n in (0, 3, 3, 8)]
+    assert sum(read.sent_bytes for read in reads) == len(server.blobs[first_blob])
+    assert stored(home) == generation(0)
+
+
+def test_a_later_update_fetches_only_what_is_missing(
+    home: EdgeHome, server: FakeServer, retry: Retry
+) -> None:
+    server.lie.stream = CutAfter([4] + [0] * 50)
+    with pytest.raises(ServerUnavailableError):
+        update(home, retry)
+    assert server.outcomes()[-1] == ("FAILED", "SERVER_UNAVAILABLE")
+    server.lie.stream = lambda sha256, chunks: chunks
+    tried = len(server.reads)
+    update(home, retry)
+    assert server.reads[tried].offset == 4 * CHUNK_BYTES
+    assert stored(home) == generation(0)
+
+
+def test_a_torn_part_costs_one_more_download_and_no_failure(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    """A power cut can leave a file of the right length and the wrong bytes."""
+    sha256 = server.routes[None][0][1]
+    home.staging.mkdir()
+    (home.staging / f"{sha256.hex()}.part").write_bytes(bytes(700))
+    update(home)
+    assert [read.offset for read in server.reads[:2]] == [700, 0]
+    assert stored(home) == generation(0)
+
+
+def test_no_server_is_an_error_and_the_old_generation_answers(
+    home: EdgeHome, server: FakeServer, retry: Retry, tmp_path: Path
+) -> None:
+    update(home)
+    recording = write_recording(tmp_path / "r.wav")
+    before = Recognizer.open(home).transcribe(recording)
+    server.__exit__(None, None, None)
+    with pytest.raises(ServerUnavailableError, match=r"no server answers at 127.0.0.1"):
+        update(home, retry)
+    assert Recognizer.open(home).transcribe(recording) == before
+
+
+def test_a_server_that_comes_late_is_waited_for(
+    home: EdgeHome, server: FakeServer, retry: Retry
+) -> None:
+    server.lie.failing_calls = 3
+    update(home, retry)
+    assert stored(home) == generation(0)
+
+
+def test_a_generation_that_the_server_does_not_know_is_said_plainly(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    update(home)
+    before = content_of(home)
+    server.generations[0] = server.generations[0].__class__(bytes(32), b"", b"")
+    with pytest.raises(UnknownGenerationError, match="no such generation"):
+        update(home)
+    assert content_of(home) == before
+
+
+def test_a_device_that_the_server_does_not_know_is_said_plainly(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    server.lie.failing_calls, server.lie.status = 1, grpc.StatusCode.NOT_FOUND
+    with pytest.raises(UnknownDeviceError):
+        update(home)
+
+
+def test_a_diff_for_a_device_that_holds_nothing_is_refused(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    server.lie.plan = lambda plan: setattr(plan.steps[0], "is_snapshot", False)
+    with pytest.raises(OfferError, match="found a diff that needs a base, a graph and a card"):
+        update(home)
+    assert server.outcomes()[-1] == ("FAILED", "BAD_PLAN")
+
+
+UNUSABLE = {
+    "graph": {"graph": b"no graph"},
+    "card": {"card": b"no card"},
+    "foreign-card": {"card": foreign_card()},
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_generation_that_does_not_answer_never_serves(
+    home: EdgeHome, server: FakeServer, name: str
+) -> None:
+    update(home)
+    before = content_of(home)
+    server.publish_next(**UNUSABLE[name])
+    with pytest.raises(UnhealthyError):
+        update(home)
+    assert content_of(home) == before
+    assert server.outcomes()[-1] == ("FAILED", "UNHEALTHY")
+
+
+def test_a_base_that_rotted_on_the_disk_is_found_before_it_is_used(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    update(home)
+    stored_weights = home.slots.active().weights
+    content = bytearray(stored_weights.read_bytes())
+    content[100] ^= 1
+    stored_weights.write_bytes(content)
+    server.publish_next()
+    with pytest.raises(WrongBaseError):
+        update(home)
+
+
+def test_too_little_room_is_found_before_anything_is_fetched(
+    home: EdgeHome, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(10**9, 10**9, 1000))
+    with pytest.raises(DiskFullError, match=r"free in .* for generation 0, found 1000"):
+        update(home)
+    assert server.reads == []
+    assert server.outcomes()[-1] == ("FAILED", "DISK_FULL")
+    monkeypatch.undo()
+    assert update(home).after.number == 0
+
+
+def test_a_disk_that_fills_up_during_any_write_keeps_the_old_generation(
+    home: EdgeHome, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC at the n-th fsync, for every n until the update gets through."""
+    update(home)
+    before = content_of(home)
+    server.publish_next()
+    real_fsync = os.fsync
+    for failing in range(1, 100):
+        calls = 0
+
+        def fsync(descriptor: int) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == failing:  # noqa: B023
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real_fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        try:
+            update(home)
+            break
+        except DiskFullError:
+            # The very last fsync is of the folder, after the pointer has moved.
+            if home.slots.installed().record.generation.number == 0:
+                assert content_of(home) == before
+    monkeypatch.undo()
+    assert failing > 8
+    update(home)
+    assert stored(home) == generation(1)
+
+
+def test_a_second_update_of_the_same_home_is_locked_out(home: EdgeHome) -> None:
+    with home.locked(), pytest.raises(HomeBusyError, match="another ota-edge process"):
+        update(home)
+
+
+def test_an_update_of_a_home_that_is_not_enrolled_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NotEnrolledError, match="ota-edge enroll"):
+        update(EdgeHome(tmp_path / "nothing"))
+
+
+def test_a_report_that_does_not_arrive_does_not_undo_an_update(
+    home: EdgeHome, server: FakeServer, retry: Retry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies_after_the_card(sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield from chunks
+        if sha256 == server.generations[0].card:
+            server.lie.failing_calls = 1000
+
+    server.lie.stream = dies_after_the_card
+    result = update(home, retry)
+    assert not result.is_reported
+    assert stored(home) == generation(0)
