@@ -9,7 +9,7 @@ torch, onnx, a database, or the server.
 
     >>> from edge_client import EdgeHome, Recognizer, update
     >>> home = EdgeHome(Path("home"))
-    >>> update(home).generation
+    >>> update(home).after.number
     4
     >>> Recognizer.open(home).transcribe("seven.wav").phrase
     'seven'

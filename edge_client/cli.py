@@ -139,9 +139,12 @@ def infer(
         started_s = time.perf_counter()
         recognizer = Recognizer.open(EdgeHome(home))
         load_s = time.perf_counter() - started_s
-        results = list(_recognise(recognizer, paths, is_quiet=as_json))
         if as_json:
+            with _progress_bar() as show:
+                results = list(_recognise(recognizer, paths, show))
             print(json.dumps(_inference_as_json(recognizer, results, load_s)))
+        else:
+            results = list(map(_printed, _recognise(recognizer, paths)))
     if any(result.answer is None for result in results):
         raise typer.Exit(1)
 
@@ -179,8 +182,10 @@ def _progress_bar() -> Iterator[OnProgress]:
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
+        # What is printed belongs on stdout, also while a bar is shown.
+        redirect_stdout=False,
     ) as bar:
-        task = bar.add_task("asking the server", total=1)
+        task = bar.add_task("starting", total=1)
 
         def show(progress: Progress) -> None:
             bar.update(
@@ -209,7 +214,7 @@ def _update_as_json(result: UpdateResult) -> Mapping[str, object]:
             }
             for step in result.steps
         ],
-        "diff_bytes": sum(step.diff.length_bytes for step in result.steps),
+        "diff_bytes": result.diff_bytes,
         "downloaded_bytes": costs.downloaded_bytes,
         "bytes_sent": costs.traffic.sent_bytes,
         "bytes_received": costs.traffic.received_bytes,
@@ -229,10 +234,9 @@ def _update_as_text(result: UpdateResult) -> str:
     if not result.steps:
         return f"up to date: generation {result.after.number}\n{wire}"
     before = f"generation {result.before.number}" if result.before else "nothing"
-    diff_bytes = sum(step.diff.length_bytes for step in result.steps)
     lines = [
         f"updated from {before} to generation {result.after.number}",
-        f"steps: {len(result.steps)}, {diff_bytes:,} bytes of diffs",
+        f"steps: {len(result.steps)}, {result.diff_bytes:,} bytes of diffs",
         wire,
         f"applied in {costs.apply_s:.2f} s, peak memory {peak_rss_bytes() / 1e6:.0f} MB",
         f"digest: {result.after.digest.hex()}",
@@ -267,9 +271,14 @@ def _listed(files_from: str | None) -> Sequence[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _recognise(recognizer: Recognizer, paths: Sequence[str], is_quiet: bool) -> Iterator[Answered]:
-    """Answer one recording after another, and print each unless told to be quiet."""
-    for path in paths:
+def _recognise(
+    recognizer: Recognizer,
+    paths: Sequence[str],
+    on_progress: OnProgress = lambda progress: None,
+) -> Iterator[Answered]:
+    """Answer one recording after another; complain of those that cannot be read."""
+    for number, path in enumerate(paths):
+        on_progress(Progress("recognising, files", number, len(paths)))
         started_s = time.perf_counter()
         answer, reason = None, None
         try:
@@ -277,10 +286,15 @@ def _recognise(recognizer: Recognizer, paths: Sequence[str], is_quiet: bool) -> 
         except AudioError as error:
             reason = str(error)
             _complain(reason)
-        infer_s = time.perf_counter() - started_s
-        if answer is not None and not is_quiet:
-            print(f"{path}\t{answer.phrase}\t{answer.distance:.4f}")
-        yield Answered(path, answer, reason, infer_s)
+        yield Answered(path, answer, reason, time.perf_counter() - started_s)
+
+
+def _printed(answered: Answered) -> Answered:
+    """Print an answer, where there is one, as soon as it is known."""
+    if answered.answer is not None:
+        phrase, distance = answered.answer.phrase, answered.answer.distance
+        print(f"{answered.path}\t{phrase}\t{distance:.4f}", flush=True)
+    return answered
 
 
 def _inference_as_json(

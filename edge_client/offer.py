@@ -72,11 +72,6 @@ class Plan:
         named = [step.diff for step in self.steps] + [self.graph, self.card]
         return tuple(dict.fromkeys(blob for blob in named if blob is not None))
 
-    @property
-    def diff_bytes(self) -> int:
-        """Length of all diffs together."""
-        return sum(step.diff.length_bytes for step in self.steps)
-
 
 @dataclass(frozen=True)
 class CheckInAnswer:

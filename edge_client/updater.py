@@ -76,6 +76,11 @@ class UpdateResult:
     costs: Costs = Costs()
     is_reported: bool = True
 
+    @property
+    def diff_bytes(self) -> int:
+        """Length of the diffs that were applied."""
+        return sum(step.diff.length_bytes for step in self.steps)
+
 
 def update(
     home: EdgeHome, retry: Retry | None = None, on_progress: OnProgress = lambda progress: None

@@ -151,14 +151,20 @@ def test_a_server_that_cuts_the_connection_cuts_ours() -> None:
 
 def test_closing_cuts_connections_that_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_client.meter.DRAIN_TIMEOUT_S", 0.05)
-    released = threading.Event()
-    peer = Peer(lambda connection: released.wait(TIMEOUT_S))
+    arrived, released = threading.Event(), threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        connection.recv(1)
+        arrived.set()
+        released.wait(TIMEOUT_S)
+
+    peer = Peer(hold)
     meter = Meter(peer.address)
-    device = connect(meter)
-    device.sendall(b"z")
-    meter.close()
-    assert device.recv(1) == b""
-    device.close()
+    with connect(meter) as device:
+        device.sendall(b"z")
+        assert arrived.wait(TIMEOUT_S)
+        meter.close()
+        assert device.recv(1) == b""
     released.set()
     peer.close()
 

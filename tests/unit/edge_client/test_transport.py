@@ -64,7 +64,7 @@ def test_the_answer_to_a_check_in_is_a_plan_of_values(server: FakeServer) -> Non
     content = snapshot(generation(0))
     assert plan.target.digest == generation(0).digest()
     assert plan.steps[0].is_snapshot
-    assert plan.diff_bytes == len(content)
+    assert plan.steps[0].diff.length_bytes == len(content)
     assert len(plan.blobs) == 3
 
 
