@@ -72,7 +72,7 @@ class LineDisplay:
 
     def say(self, line: str) -> None:
         """Print the line."""
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, name: str, total: int) -> "LineWork":
         """Work that prints at its end, and every ten seconds."""
@@ -137,7 +137,7 @@ class BarDisplay:
 
     def say(self, line: str) -> None:
         """Print the line above the bars."""
-        self.progress.console.print(line, markup=False, soft_wrap=True)
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, name: str, total: int) -> "BarWork":
         """A bar."""

@@ -207,24 +207,26 @@ def _findings(
     rows: Sequence[Row], cells: Sequence[Cell], catch_ups: Sequence[CatchUp]
 ) -> Iterable[Finding]:
     for variant in (Variant.SPARSE, Variant.HASH, Variant.BLC):
-        gaps = {
-            generation: 100 * (best.mean - own.mean)
+        points = {
+            generation: 100 * (own.mean - best.mean)
             for generation, best, own in _pairs(cells, Variant.BL, variant)
             if generation > 0
         }
-        if gaps:
-            worst = max(gaps, key=lambda generation: gaps[generation])
-            limit = SPARSE_GAP_POINTS if variant is Variant.SPARSE else None
-            yield Finding(
-                f"{TITLES[variant]} lies at most {gaps[worst]:.1f} points below BL on the device "
-                f"(generation {worst})" + (f"; target {limit}" if limit else ""),
-                None if limit is None else gaps[worst] <= limit,
-            )
+        if points:
+            worst = min(points, key=lambda generation: points[generation])
+            text = f"{TITLES[variant]} against BL on the device: {points[worst]:+.1f} points"
+            text += f" at worst (generation {worst})"
+            if variant is Variant.SPARSE:
+                # Binary fractions must not decide at the target itself.
+                holds = round(points[worst], 6) >= -SPARSE_GAP_POINTS
+                yield Finding(f"{text}; target {-SPARSE_GAP_POINTS}", holds)
+            else:
+                yield Finding(text)
     apart = max(100 * abs(row.device_accuracy - row.server_accuracy) for row in rows)
     yield Finding(
         f"device and server differ by at most {apart:.2f} points for the same weights; "
         f"target {AGREEMENT_POINTS}",
-        apart <= AGREEMENT_POINTS,
+        round(apart, 6) <= AGREEMENT_POINTS,
     )
     equal = sum(row.digest_ok for row in rows)
     yield Finding(

@@ -1,9 +1,11 @@
 """The table of a run, for a terminal and for the page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,12 +19,13 @@ WIDTH_WITHOUT_TERMINAL = 170
 
 @dataclass(frozen=True)
 class Column:
-    """A heading and how a cell is printed under it."""
+    """A heading and how a cell is printed under it; a narrow terminal goes without details."""
 
     heading: str
     text: Callable[[Cell], str]
     is_number: bool = True
     is_per_generation: bool = False
+    is_detail: bool = False
 
 
 COLUMNS = (
@@ -30,14 +33,14 @@ COLUMNS = (
     Column("added", lambda cell: _labels(cell.added), is_number=False, is_per_generation=True),
     Column("variant", lambda cell: TITLES[cell.variant], is_number=False),
     Column("device %", lambda cell: percent(cell.device_accuracy)),
-    Column("server %", lambda cell: percent(cell.server_accuracy)),
+    Column("server %", lambda cell: percent(cell.server_accuracy), is_detail=True),
     Column("file bytes", lambda cell: number(cell.file_bytes, "{:,.0f}")),
     Column("ratio", lambda cell: number(cell.file_ratio, "1/{:.3g}")),
-    Column("sent", lambda cell: number(cell.bytes_sent, "{:,.0f}")),
+    Column("sent", lambda cell: number(cell.bytes_sent, "{:,.0f}"), is_detail=True),
     Column("received", lambda cell: number(cell.bytes_received, "{:,.0f}")),
-    Column("nominal", lambda cell: number(cell.nominal_ratio, "{:,.1f}×")),
-    Column("apply s", lambda cell: number(cell.apply_s, "{:.3f}")),
-    Column("peak MB", lambda cell: number(cell.peak_bytes, "{:.0f}", unit=1e6)),
+    Column("nominal", lambda cell: number(cell.nominal_ratio, "{:,.1f}×"), is_detail=True),
+    Column("apply s", lambda cell: number(cell.apply_s, "{:.3f}"), is_detail=True),
+    Column("peak MB", lambda cell: number(cell.peak_bytes, "{:.0f}", unit=1e6), is_detail=True),
     Column("digest", lambda cell: "ok" if cell.digest_ok else "WRONG", is_number=False),
 )
 
@@ -53,20 +56,33 @@ def title(summary: Summary) -> str:
 
 
 def print_table(summary: Summary, console: Console) -> None:
-    """Print title, table and findings."""
+    """Print title, table and findings; without details where they have no room."""
     if not console.is_terminal:
         console = Console(file=console.file, width=WIDTH_WITHOUT_TERMINAL)
-    table = Table(title=title(summary), title_justify="left", header_style="bold")
-    for column in COLUMNS:
-        table.add_column(column.heading, justify="right" if column.is_number else "left")
-    for line in lines(summary):
-        if line.is_first and table.rows:
-            table.add_section()
-        table.add_row(*line.texts)
+    table = _table(summary, COLUMNS)
+    endless = console.options.update(width=1_000)
+    if Measurement.get(console, endless, table).maximum > console.width:
+        table = _table(summary, [column for column in COLUMNS if not column.is_detail])
+        table.caption = "the report has more columns"
+    console.print(Text(title(summary), style="bold"))
     console.print(table)
     for finding in summary.findings:
         mark = {True: "✓", False: "✗", None: "·"}[finding.holds]
         console.print(Text(f"{mark} {finding.text}"), highlight=False)
+
+
+def _table(summary: Summary, columns: Sequence[Column]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left", header_style="bold"
+    )
+    for column in columns:
+        justify: JustifyMethod = "right" if column.is_number else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=column.heading != "added")
+    for line in lines(summary, columns):
+        if line.is_first and table.rows:
+            table.add_row()
+        table.add_row(*line.texts)
+    return table
 
 
 @dataclass(frozen=True)
@@ -78,14 +94,14 @@ class Line:
     texts: tuple[str, ...]
 
 
-def lines(summary: Summary) -> list[Line]:
+def lines(summary: Summary, columns: Sequence[Column] = COLUMNS) -> list[Line]:
     """The body of the table."""
     printed: list[Line] = []
     for cell in summary.cells:
         is_first = not printed or printed[-1].cell.generation != cell.generation
         texts = (
             column.text(cell) if is_first or not column.is_per_generation else ""
-            for column in COLUMNS
+            for column in columns
         )
         printed.append(Line(cell, is_first, tuple(texts)))
     return printed

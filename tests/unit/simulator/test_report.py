@@ -123,7 +123,7 @@ class TestFindings:
     def test_a_sparse_diff_close_to_bl_meets_its_target(self):
         found = self.findings(some_rows())
         text = next(text for text in found if text.startswith("sparse diff"))
-        assert "1.5 points below BL" in text
+        assert "-1.5 points at worst (generation 1); target -2.5" in text
         assert found[text] is True
 
     def test_a_sparse_diff_far_from_bl_misses_it(self):
@@ -170,6 +170,17 @@ def test_table_and_page_say_whether_the_test_speech_is_real(tmp_path, is_real, w
 def test_a_piped_table_keeps_its_cells_whole():
     assert "1,511,000" in a_table(some_rows()) or "1,509,000" in a_table(some_rows())
     assert "…" not in a_table(some_rows())
+
+
+def test_a_narrow_terminal_leaves_out_details_rather_than_digits():
+    file = io.StringIO()
+    console = Console(file=file, width=90, force_terminal=True, color_system=None)
+    print_table(summarise(FACTS, some_rows(), []), console)
+    printed = file.getvalue()
+    assert "file bytes" in printed
+    assert "peak MB" not in printed
+    assert "1,509,000" in printed
+    assert "…" not in printed
 
 
 def test_a_device_that_is_never_updated_has_dashes_for_bytes():
