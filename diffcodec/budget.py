@@ -14,10 +14,11 @@ from functools import partial
 
 import numpy as np
 
-from diffcodec.diff import MAX_LEVEL, Diff, HashDiff
+from diffcodec.diff import Diff, HashDiff
 from diffcodec.errors import BudgetError
 from diffcodec.file import encode, encoded_size
 from diffcodec.hash_fit import Arrays, array_lengths, fit_arrays, quantise_arrays
+from diffcodec.levels import MAX_LEVEL
 from diffcodec.parameters import Layout, ParameterSet
 from diffcodec.quantise import quantise, quantise_at, require_levels
 from diffcodec.selection import Candidates, Scores, differences

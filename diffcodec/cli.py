@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from diffcodec.budget import fit_hash, fit_sparse
-from diffcodec.diff import MAX_LEVEL, Diff, apply
+from diffcodec.diff import Diff, apply
 from diffcodec.durable import replaced_file
 from diffcodec.errors import CodecError, InputError, WrongBaseError
 from diffcodec.file import decode, encode, read_header
+from diffcodec.levels import MAX_LEVEL
 from diffcodec.lossless import lossless_diff
 from diffcodec.parameters import ParameterSet
 from diffcodec.quantise import DEFAULT_LEVELS, quantise, sparse_diff

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from diffcodec.arithmetic import add_hashed, add_sparse, xor_bytes
 from diffcodec.errors import DigestError, InputError, WrongBaseError
 from diffcodec.hashing import MAX_HASHES
+from diffcodec.levels import MAX_LEVEL
 from diffcodec.parameters import DIGEST_BYTES, Array, Dtype, Layout, ParameterSet, TensorSpec
 
-# -128 has no positive counterpart; a symmetric range keeps every level's negative.
-MAX_LEVEL = 127
 # A device holds A whole while it streams the tensor.
 MAX_HASH_ARRAY = 2**24
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -25,7 +25,7 @@ from diffcodec.sections import READ_BYTES, SectionReader, compress
 # does the work, which the fast levels have too).
 SMALL_BYTES = 2**19
 LEVELS_WHEN_SMALL = (1, 19)
-LEVELS_WHEN_LARGE = (1,)
+LEVELS_WHEN_LARGE = (1, 3)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from diffcodec.errors import FormatError
 
 LEVEL_BITS = (1, 2, 4, 8)
-MAX_MAGNITUDE = 127
+# -128 has no positive counterpart; a symmetric range keeps every level's negative.
+MAX_LEVEL = 127
 
 Levels: TypeAlias = NDArray[np.int8]
 Symbols: TypeAlias = NDArray[np.uint8]
@@ -84,8 +85,8 @@ def unpack(packed: Symbols, bits: int) -> Symbols:
 
 
 def _signed(magnitudes: NDArray[np.int16], is_negative: NDArray[np.bool_]) -> Levels:
-    if magnitudes.size and magnitudes.max() > MAX_MAGNITUDE:
+    if magnitudes.size and magnitudes.max() > MAX_LEVEL:
         raise FormatError(
-            f"expected levels of magnitude up to {MAX_MAGNITUDE}, found {magnitudes.max()}"
+            f"expected levels of magnitude up to {MAX_LEVEL}, found {magnitudes.max()}"
         )
     return np.where(is_negative, -magnitudes, magnitudes).astype(np.int8)

@@ -1,0 +1,206 @@
+"""Facts about the command `diffcodec`, run as people run it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffcodec import ParameterSet
+from diffcodec.weights import read_weights, write_weights
+from tests.unit.diffcodec.test_weights import onnx_model
+
+ROOT = Path(__file__).parents[3]
+ENTRY = "from diffcodec.cli import main; main()"
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", ENTRY, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    """The one line that a command fails with."""
+    done = run(folder, *arguments)
+    assert done.returncode == 1, done
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """base and new weights, and a diff between them."""
+    rng = np.random.default_rng(0)
+    base = {"w": rng.standard_normal((100, 50), np.float32), "b": np.zeros(9, np.float32)}
+    delta = rng.normal(0, 0.01, (100, 50)) * (rng.random((100, 50)) < 0.2)
+    new = base | {"w": base["w"] + delta.astype(np.float32)}
+    write_weights(tmp_path / "base.safetensors", ParameterSet.from_arrays(base))
+    write_weights(tmp_path / "new.safetensors", ParameterSet.from_arrays(new))
+    done = run(tmp_path, "diff", "base.safetensors", "new.safetensors", "-o", "f.ndiff")
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def test_diff_prints_bytes_ratio_nonzeros_and_error(folder: Path):
+    arguments = ("diff", "base.safetensors", "new.safetensors", "-o", "f.ndiff", "--budget", "1KB")
+    done = run(folder, *arguments, "--json")
+    shown = json.loads(done.stdout)
+    size = (folder / "f.ndiff").stat().st_size
+    assert 950 <= shown["file_bytes"] == size <= 1000
+    assert shown["float32_bytes"] == 4 * 5009
+    assert shown["ratio"] == pytest.approx(4 * 5009 / size)
+    assert 0 < shown["nonzeros"] < 5009
+    assert 0 < shown["relative_error"] < 1
+    text = run(folder, *arguments).stdout
+    assert f"{size:,}" in text
+    assert "non-zeros" in text
+
+
+def test_apply_rebuilds_what_verify_announces(folder: Path):
+    verified = run(folder, "verify", "base.safetensors", "f.ndiff", "--json")
+    applied = run(folder, "apply", "base.safetensors", "f.ndiff", "-o", "out.safetensors", "--json")
+    digest = read_weights(folder / "out.safetensors").digest().hex()
+    assert json.loads(verified.stdout)["target_digest"] == digest
+    assert json.loads(applied.stdout)["target_digest"] == digest
+
+
+def test_lossless_reproduces_the_new_weights(folder: Path):
+    run(folder, "diff", "base.safetensors", "new.safetensors", "-o", "f.ndiff", "--lossless")
+    run(folder, "apply", "base.safetensors", "f.ndiff", "-o", "out.safetensors")
+    assert read_weights(folder / "out.safetensors") == read_weights(folder / "new.safetensors")
+
+
+def test_density_bounds_the_entries(folder: Path):
+    arguments = ("diff", "base.safetensors", "new.safetensors", "-o", "f.ndiff")
+    done = run(folder, *arguments, "--density", "0.05", "--levels", "2", "--json")
+    assert json.loads(done.stdout)["nonzeros"] == round(0.05 * 5009)
+
+
+def test_hash_diffs_are_made_and_applied(folder: Path):
+    arguments = ("diff", "base.safetensors", "new.safetensors", "-o", "f.ndiff")
+    done = run(folder, *arguments, "--method", "hash", "--budget", "2KB", "--json")
+    assert json.loads(done.stdout)["methods"] == {"hash": 1}
+    assert run(folder, "verify", "base.safetensors", "f.ndiff").returncode == 0
+
+
+@pytest.mark.parametrize("external", [None, "weights.bin"])
+def test_onnx_models_keep_their_kind(tmp_path: Path, external: str | None):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    onnx_model(tmp_path / "a" / "m.onnx", 1, external=external)
+    onnx_model(tmp_path / "b" / "m.onnx", 2)
+    done = run(tmp_path, "diff", "a/m.onnx", "b/m.onnx", "-o", "f.ndiff", "--lossless")
+    assert done.returncode == 0, done.stderr
+    assert run(tmp_path, "apply", "a/m.onnx", "f.ndiff", "-o", "new.onnx").returncode == 0
+    assert read_weights(tmp_path / "new.onnx") == read_weights(tmp_path / "b" / "m.onnx")
+    assert (tmp_path / "weights.bin").exists() == (external is not None)
+
+
+def test_inspect_shows_header_and_tensors(folder: Path):
+    shown = json.loads(run(folder, "inspect", "f.ndiff", "--json").stdout)
+    assert shown["base_digest"] == read_weights(folder / "base.safetensors").digest().hex()
+    assert [t["method"] for t in shown["tensors"]] == ["unchanged", "sparse"]
+    assert [t["name"] for t in shown["tensors"]] == [None, None]
+    named = run(folder, "inspect", "f.ndiff", "--base", "base.safetensors")
+    assert " w " in named.stdout
+    assert "sparse" in named.stdout
+
+
+def test_a_changed_byte_is_refused_and_nothing_is_written(folder: Path):
+    data = bytearray((folder / "f.ndiff").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "f.ndiff").write_bytes(data)
+    for command in (
+        ("apply", "base.safetensors", "f.ndiff", "-o", "out.safetensors"),
+        ("verify", "base.safetensors", "f.ndiff"),
+        ("inspect", "f.ndiff"),
+    ):
+        assert "f.ndiff: expected checksum" in refused(folder, *command)
+    assert not (folder / "out.safetensors").exists()
+
+
+def test_another_base_is_refused(folder: Path):
+    message = refused(folder, "verify", "new.safetensors", "f.ndiff")
+    assert "new.safetensors: expected a base with digest" in message
+
+
+def test_another_layout_is_refused_with_tensor_and_shapes(folder: Path):
+    other = ParameterSet.from_arrays({"w": np.zeros((50, 100), np.float16)})
+    write_weights(folder / "other.safetensors", other)
+    message = refused(folder, "diff", "base.safetensors", "other.safetensors", "-o", "g.ndiff")
+    assert "tensor b: expected float32 9 as in base.safetensors, found none" in message
+    same_names = ParameterSet.from_arrays(
+        {"w": np.zeros((50, 100), np.float16), "b": np.zeros(9, np.float32)}
+    )
+    write_weights(folder / "other.safetensors", same_names)
+    message = refused(folder, "diff", "base.safetensors", "other.safetensors", "-o", "g.ndiff")
+    assert "tensor w: expected float32 100x50" in message
+    assert "found float16 50x100 in other.safetensors" in message
+    assert "layout" in refused(folder, "verify", "other.safetensors", "f.ndiff")
+
+
+@pytest.mark.parametrize("output", ["base.safetensors", "./base.safetensors", "f.ndiff"])
+def test_inputs_are_never_written_over(folder: Path, output: str):
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    message = refused(folder, "apply", "base.safetensors", "f.ndiff", "-o", output)
+    assert "expected another file" in message
+    message = refused(
+        folder, "diff", "base.safetensors", "new.safetensors", "-o", "new.safetensors"
+    )
+    assert "expected another file" in message
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_missing_and_wrong_files_are_named(folder: Path):
+    assert "nosuch.safetensors: No such file" in refused(
+        folder, "diff", "nosuch.safetensors", "new.safetensors", "-o", "g.ndiff"
+    )
+    assert "nosuch.ndiff: No such file" in refused(folder, "inspect", "nosuch.ndiff")
+    assert "base.safetensors: expected a diff file" in refused(
+        folder, "inspect", "base.safetensors"
+    )
+    assert "f.ndiff: expected a file named" in refused(folder, "verify", "f.ndiff", "f.ndiff")
+
+
+def test_a_budget_too_small_names_the_smallest_possible(folder: Path):
+    arguments = ("diff", "base.safetensors", "new.safetensors", "-o", "g.ndiff")
+    assert "expected a budget of at least" in refused(folder, *arguments, "--budget", "64")
+    assert not (folder / "g.ndiff").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--budget", "lots"),
+        ("--budget", "1KB", "--lossless"),
+        ("--budget", "1KB", "--density", "0.1"),
+        ("--density", "0"),
+        ("--density", "1.5"),
+        ("--levels", "0"),
+        ("--levels", "128"),
+        ("--lossless", "--levels", "3"),
+        ("--method", "hash"),
+        ("--method", "lowrank", "--budget", "1KB"),
+        ("--coder", "max"),
+    ],
+)
+def test_contradictory_or_unknown_options_are_usage_errors(folder: Path, options: tuple[str, ...]):
+    done = run(folder, "diff", "base.safetensors", "new.safetensors", "-o", "g.ndiff", *options)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert not (folder / "g.ndiff").exists()
+
+
+@pytest.mark.parametrize("command", ["diff", "apply", "inspect", "verify"])
+def test_help_shows_an_example(tmp_path: Path, command: str):
+    assert f"diffcodec {command}" in run(tmp_path, command, "--help").stdout
