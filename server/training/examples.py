@@ -18,6 +18,9 @@ from speech.tokens import encode_text
 
 Floats = NDArray[np.float32]
 
+POOL = 4
+"""Batches drawn together to find one of similar lengths."""
+
 
 @dataclass(frozen=True)
 class Padded:
@@ -63,8 +66,15 @@ class Examples:
             yield pad(self.features[chosen]), torch.from_numpy(self.labels[chosen])
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> tuple[Padded, Tensor]:
-        """A random batch without repetition, its features masked by SpecAugment."""
-        chosen = rng.choice(len(self), min(batch_size, len(self)), replace=False)
+        """A random batch of similar lengths without repetition, masked by SpecAugment.
+
+        Of several batches drawn together and sorted by length one is taken, so that little of
+        the LSTM's work is spent on padding.
+        """
+        drawn = rng.choice(len(self), min(POOL * batch_size, len(self)), replace=False)
+        by_length = drawn[np.argsort([len(self.features[k]) for k in drawn], kind="stable")]
+        batches = np.array_split(by_length, max(1, len(drawn) // batch_size))
+        chosen = batches[rng.integers(len(batches))]
         features = [spec_augment(self.features[k], rng) for k in chosen]
         return pad(features), torch.from_numpy(self.labels[chosen])
 
