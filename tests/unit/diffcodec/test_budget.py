@@ -312,3 +312,12 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int):
 def test_other_texts_are_no_sizes(text: str):
     with pytest.raises(InputError, match="expected a size such as"):
         parse_size(text)
+
+
+def test_a_sparse_snapshot_within_a_budget_stands_alone():
+    _, new = pair()
+    data = fit_sparse(None, new, 10_000)
+    decoded = decode(data)
+    assert 9500 <= len(data) <= 10_000
+    assert decoded.diff.base_digest is None
+    assert apply(None, decoded).layout == new.layout
