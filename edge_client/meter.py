@@ -162,7 +162,7 @@ def _copy(
     source: socket.socket,
     sink: socket.socket,
     on_read: Callable[[int], None],
-    on_written: Callable[[int], None],
+    on_write: Callable[[int], None],
 ) -> None:
     """Copy until the source ends, then end the sink; a failure of either side ends both.
 
@@ -171,14 +171,27 @@ def _copy(
     try:
         while block := source.recv(BUFFER_BYTES):
             on_read(len(block))
-            rest = memoryview(block)
-            while rest:
-                written = sink.send(rest)
-                on_written(written)
-                rest = rest[written:]
+            _send(sink, block, on_write)
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         _cut(source, sink)
+
+
+def _send(sink: socket.socket, block: bytes, on_write: Callable[[int], None]) -> None:
+    """Send all of a block.
+
+    Bytes count before they are sent, and what was not taken is given back: so an answer never
+    arrives before the bytes that it answers are counted.
+    """
+    rest = memoryview(block)
+    while rest:
+        on_write(len(rest))
+        taken = 0
+        try:
+            taken = sink.send(rest)
+        finally:
+            on_write(taken - len(rest))
+        rest = rest[taken:]
 
 
 def _cut(*sockets: socket.socket) -> None:
