@@ -140,7 +140,14 @@ class _Planner:
         steps = asdict(self._scenario.steps)[recipe]
         budget_bytes = None if recipe == "dense" else self._budget_bytes
         after = () if parent is None else (parent.key,)
-        task = [self._scenario.model, self._digests[generation], seed, generation]
+        scenario = self._scenario
+        task = [
+            scenario.model,
+            scenario.batch_size,
+            self._digests[generation],
+            seed,
+            generation,
+        ]
         return Job(
             key=job_key("train", self._code, recipe, steps, budget_bytes, *task, *after),
             name=f"{recipe}, generation {generation}, seed {seed}",

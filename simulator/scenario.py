@@ -77,6 +77,7 @@ class Scenario:
     Attributes:
         generations: The labels that each generation adds.
         budget_ratio: Bytes of a diff file relative to the model's float32 bytes.
+        batch_size: Recordings a training step.
         speech: None: the corpus is given on the command line.
     """
 
@@ -88,6 +89,7 @@ class Scenario:
     budget_ratio: Fraction
     model: str
     steps: Steps
+    batch_size: int
     variants: tuple[Variant, ...]
     speech: SyntheticSpeech | None = field(default=None)
 

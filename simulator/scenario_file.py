@@ -72,6 +72,7 @@ def _scenario(table: "_Table") -> Scenario:
         budget_ratio=_ratio(table.text("budget")),
         model=table.text("model"),
         steps=_steps(table.table("steps")),
+        batch_size=table.whole("batch_size", 1),
         variants=tuple(_variant(name) for name in table.list("variants", "names")),
         speech=_speech(table.table("corpus")),
     )

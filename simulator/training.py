@@ -63,6 +63,7 @@ def train(
         steps=getattr(scenario.steps, arguments.recipe),
         seed=arguments.seed,
         generation=arguments.generation,
+        batch_size=scenario.batch_size,
     )
     trained = train_generation(request, progress)
     weights = apply(base, decode(trained.diff, None if base is None else base.layout).diff)

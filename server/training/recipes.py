@@ -65,6 +65,7 @@ class TrainingRequest:
         steps: Optimiser steps.
         seed: Draws weights, batches, dropout.
         generation: Its number t + 1; hash functions are reseeded by it.
+        batch_size: Recordings a step.
     """
 
     recipe: str
@@ -75,6 +76,7 @@ class TrainingRequest:
     steps: int
     seed: int
     generation: int
+    batch_size: int = 64
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,9 @@ class _Task:
             )
         return self.request.base
 
+    def schedule(self, learning_rate: float) -> Schedule:
+        return Schedule(self.request.steps, learning_rate, self.request.batch_size)
+
     def fresh_weights(self) -> Weights:
         return {name: p.detach() for name, p in self.model.named_parameters()}
 
@@ -163,7 +168,7 @@ class _Task:
 def train_dense(task: _Task) -> tuple[bytes, float]:
     """From scratch, every weight free: the unconstrained baseline BL."""
     dense = Dense(task.fresh_weights())
-    schedule = Schedule(task.request.steps, learning_rate=2e-3)
+    schedule = task.schedule(learning_rate=2e-3)
     loss = learn(task.model, task.examples, dense, schedule, task.rng, task.progress)
     return encode(lossless_diff(None, _frozen(dense.weights())), None), loss
 
@@ -209,7 +214,7 @@ def _train_pruned(
         task.progress(step, steps, loss)
 
     fit()  # refuses a hopeless budget now, not after the training
-    schedule = Schedule(steps, learning_rate=2e-3)
+    schedule = task.schedule(learning_rate=2e-3)
     loss = learn(task.model, task.examples, sparse, schedule, task.rng, after_step)
     diff = fit()
     # What few levels leave of the budget buys finer ones.
@@ -249,7 +254,7 @@ def train_hash(task: _Task) -> tuple[bytes, float]:
         return fit_hash_arrays(task.base, arrays, task.budget_bytes, HASHES, hash_seed)
 
     fit()  # refuses a hopeless budget now, not after the training
-    schedule = Schedule(task.request.steps, learning_rate=2e-2)
+    schedule = task.schedule(learning_rate=2e-2)
     loss = learn(task.model, task.examples, hashed, schedule, task.rng, task.progress)
     return fit(), loss
 

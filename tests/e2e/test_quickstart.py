@@ -20,6 +20,7 @@ generations = [["Heat"], ["Music"], ["Volume"]]
 seeds = [0]
 budget = "1/20"
 model = "tiny"
+batch_size = 32
 variants = ["bl", "blc", "bl_inf", "sparse", "hash"]
 [steps]
 dense = 150

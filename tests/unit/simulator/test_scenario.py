@@ -16,6 +16,7 @@ generations = [["a", "b"], ["c"]]
 seeds = [0, 1]
 budget = "1/40"
 model = "tiny"
+batch_size = 32
 variants = ["bl", "sparse"]
 [steps]
 dense = 10
