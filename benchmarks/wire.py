@@ -1,0 +1,137 @@
+"""Streaming a blob: `ota-server serve` beside a bare grpc.aio server, and the client's relay.
+
+Measured: a call of ReadBlob by the generated stub, from the call to the last chunk, over
+loopback. Servers are processes of their own; the client is this one, its connection made before
+the clock starts. The blob is random bytes, in the server's page cache; its SHA-256 is checked after
+every run, outside the clock. `through the relay` puts the meter of edge_client between, as
+every device does, and counts what passes: `bytes` are all TCP payload of the connection, both
+directions, HTTP/2 framing included.
+
+Not measured: a real network, TLS, many devices at once, the client's writing and hashing. Client
+and server share the machine's cores.
+"""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import grpc
+import numpy as np
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.results import Case, Sample
+from benchmarks.timing import Contender, OnProgress, timed, with_turns
+from edge_client.address import ServerAddress
+from edge_client.meter import Meter
+from protos.ota.v1 import content_pb2, content_pb2_grpc
+from server.domain import Blob, Generation, Step
+from server.home import ServerHome
+from server.service import CHUNK_BYTES
+from simulator.programs import serving
+
+ROOT = Path(__file__).parents[1]
+TIMEOUT_S = 120.0
+# A proxy from the environment must not come between.
+CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
+
+
+def compare(
+    blob_bytes: int, seed: int, runs: int, on_progress: OnProgress = lambda text: None
+) -> tuple[Case, ...]:
+    """One case: the server, the bare server, the server through the relay.
+
+    Raises:
+        BenchmarkError: a stream broke or brought other bytes.
+        ProgramError: `ota-server serve` did not start.
+    """
+    content = np.random.default_rng(seed).bytes(blob_bytes)
+    blob = Blob(hashlib.sha256(content).digest(), len(content))
+    with TemporaryDirectory() as name, ExitStack() as servers:
+        folder = Path(name)
+        on_progress("starting the servers")
+        _make_home(folder / "home", content)
+        ours = servers.enter_context(serving(folder / "home", folder / "log"))
+        (folder / "blob").write_bytes(content)
+        bare = servers.enter_context(_bare_server(folder / "blob"))
+        contenders = [
+            Contender("ota-server", lambda: _direct(ours, blob)),
+            Contender("bare grpc.aio", lambda: _direct(bare, blob)),
+            Contender("ota-server through the relay", lambda: _relayed(ours, blob)),
+            Contender("bare through the relay", lambda: _relayed(bare, blob)),
+        ]
+        rows = with_turns(contenders, runs, on_progress)
+    return (Case(f"a blob in chunks of {CHUNK_BYTES // 1024} KiB", blob_bytes, rows),)
+
+
+def _make_home(folder: Path, content: bytes) -> None:
+    """A home whose only generation names the blob; that it is no diff matters to nobody here."""
+    home = ServerHome.create(folder)
+    try:
+        blob = home.artifacts.put(content)
+        generation = Generation(
+            model="benchmark",
+            number=0,
+            parent=None,
+            layout_fingerprint=blob.sha256,
+            digest=blob.sha256,
+            snapshot=blob,
+            graph=None,
+            card=None,
+            published_at=datetime.now(UTC),
+        )
+        home.registry.add_generation(generation, [Step(None, 0, blob.sha256, blob)])
+    finally:
+        home.close()
+
+
+@contextmanager
+def _bare_server(file: Path) -> Iterator[str]:
+    """Run benchmarks.bare_stream for as long as the block runs; yields HOST:PORT."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.bare_stream", str(file)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline() if process.stdout is not None else ""
+        _, is_announced, address = line.strip().partition("listening on ")
+        if not is_announced:
+            raise BenchmarkError(f"the bare server: expected an address, found {line!r}")
+        yield address
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _direct(address: str, blob: Blob) -> Sample:
+    return Sample(_read_blob_s(address, blob))
+
+
+def _relayed(address: str, blob: Blob) -> Sample:
+    with Meter(ServerAddress.parse(address)) as meter:
+        seconds = _read_blob_s(meter.address, blob)
+    traffic = meter.traffic
+    return Sample(seconds, size_bytes=traffic.sent_bytes + traffic.received_bytes)
+
+
+def _read_blob_s(address: str, blob: Blob) -> float:
+    """Seconds from the call to the last chunk."""
+    request = content_pb2.ReadBlobRequest(sha256=blob.sha256)
+    try:
+        with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+            grpc.channel_ready_future(channel).result(TIMEOUT_S)
+            stub = content_pb2_grpc.ContentServiceStub(channel)
+            chunks, seconds = timed(
+                lambda: [answer.chunk for answer in stub.ReadBlob(request, timeout=TIMEOUT_S)]
+            )
+    except (grpc.RpcError, grpc.FutureTimeoutError) as error:
+        raise BenchmarkError(f"the stream from {address} broke: {error}") from error
+    if hashlib.sha256(b"".join(chunks)).digest() != blob.sha256:
+        raise BenchmarkError(f"{address}: expected the blob, found other bytes")
+    return seconds
