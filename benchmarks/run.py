@@ -3,6 +3,7 @@
 RESULTS holds the results that are committed; a run without --out writes them anew.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -71,10 +72,11 @@ def run(
     """Time encode, apply and the wire beside their peers, in turns."""
     folder = out if out is not None or is_quick else RESULTS
     results = []
+    environment = _environment()
     for benchmark in Benchmark if only is None else [only]:
         cases = _cases(benchmark, diffs, seed, runs, is_quick)
         command = shlex.join(["python", "-m", "benchmarks.run", *sys.argv[1:]])
-        result = Result(benchmark.value, command, seed, runs, _environment(), cases)
+        result = Result(benchmark.value, command, seed, runs, environment, cases)
         results.append(result)
         if folder is not None:
             result.write(folder / f"{benchmark}.json")
@@ -126,7 +128,10 @@ def _display(benchmark: Benchmark) -> Iterator[OnProgress]:
 
 
 def _environment() -> dict[str, str]:
-    return {**describe_environment(), **{f"{name} version": _version(name) for name in PEERS}}
+    """With the load that others put on the machine; it is asked for before any work."""
+    peers = {f"{name} version": _version(name) for name in PEERS}
+    load = {"load average": f"{os.getloadavg()[0]:.1f}"}
+    return {**describe_environment(), **peers, **load}
 
 
 def _version(distribution: str) -> str:
