@@ -57,7 +57,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where JSON goes; else benchmarks/results.")
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds that count.")] = 5,
+    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds that count.")] = 9,
     only: Annotated[Benchmark | None, typer.Option(help="One comparison.")] = None,
     diffs: Annotated[
         Path | None,

@@ -42,8 +42,9 @@ def _table(benchmark: str, case: Case) -> Table:
             *_sizes(row, case) * has_sizes,
             *_memory(row) * has_memory,
         )
-    for name, reason in case.skipped.items():
-        table.add_row(name, f"skipped: {reason}", style="dim")
+    if case.skipped:
+        skipped = (f"{name} skipped: {reason}" for name, reason in case.skipped.items())
+        table.caption, table.caption_justify = "\n".join(skipped), "left"
     return table
 
 

@@ -43,7 +43,7 @@ CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
 def compare(
     blob_bytes: int, seed: int, runs: int, on_progress: OnProgress = lambda text: None
 ) -> tuple[Case, ...]:
-    """One case: the server, the bare server, the server through the relay.
+    """One case: our server and the bare one, each directly and through the relay.
 
     Raises:
         BenchmarkError: a stream broke or brought other bytes.
