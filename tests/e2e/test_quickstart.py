@@ -1,16 +1,12 @@
 """The main job, whole: real training, the real server and real devices as processes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from simulator.synthesis.corpus import engine_is_missing
-
-ROOT = Path(__file__).parents[2]
+from tests.e2e.programs import run
 
 SCENARIO = """
 name = "tiny"
@@ -41,21 +37,11 @@ pytestmark = [
 ]
 
 
-def ota_sim(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "simulator.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ,
-    )
-
-
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny.toml").write_text(SCENARIO)
-    ended = ota_sim("run", folder / "tiny.toml", "--out", folder / "run", "--jobs", 2)
+    ended = run("ota-sim", "run", folder / "tiny.toml", "--out", folder / "run", "--jobs", 2)
     assert ended.returncode == 0, ended.stderr
     (folder / "run" / "stdout.txt").write_text(ended.stdout)
     return folder / "run"
@@ -119,7 +105,7 @@ def test_the_table_says_that_the_speech_is_synthetic_and_where_the_report_is(out
 
 
 def test_a_second_run_reuses_the_training_and_gives_the_same(out, rows):
-    ended = ota_sim("run", out.parent / "tiny.toml", "--out", out, "--resume", "--json")
+    ended = run("ota-sim", "run", out.parent / "tiny.toml", "--out", out, "--resume", "--json")
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("reused") == 10
     summary = json.loads(ended.stdout)
@@ -131,6 +117,6 @@ def test_a_second_run_reuses_the_training_and_gives_the_same(out, rows):
 
 def test_the_report_can_be_made_again(out):
     (out / "report.html").unlink()
-    ended = ota_sim("report", out)
+    ended = run("ota-sim", "report", out)
     assert ended.returncode == 0, ended.stderr
     assert (out / "report.html").exists()
