@@ -13,6 +13,7 @@ the files that a session maps are never overwritten. Open another one to follow.
 Letters: N samples, T frames, L tokens, E embedding size, P phrases.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Recognizer:
         self.phrases = card.phrases
         self._session = session
         # float32 (P, E)
-        self._phrase_embeddings = np.concatenate([self._text(phrase) for phrase in card.phrases])
+        self._phrase_embeddings = _stacked([self._text(phrase) for phrase in card.phrases])
 
     @classmethod
     def open(cls, home: EdgeHome) -> "Recognizer":
@@ -108,7 +109,16 @@ class Recognizer:
         """
         frames = extract(samples)[:, np.newaxis, :]
         embedding = self._run("speech_embedding", {"features": frames})
+        width = self._phrase_embeddings.shape[1]
+        # Numpy would stretch a width of 1 over any other, and the answer would mean nothing.
+        if embedding.shape[1] != width:
+            raise UnhealthyError(
+                f"expected a speech_embedding as wide as text_embedding, {width}, "
+                f"found {embedding.shape[1]}"
+            )
         distances = np.linalg.norm(self._phrase_embeddings - embedding, axis=1)
+        if not np.isfinite(distances).all():
+            raise UnhealthyError("expected finite distances to the phrases, found an overflow")
         best = int(np.argmin(distances))
         return Transcript(self.phrases[best], float(distances[best]))
 
@@ -120,11 +130,11 @@ class Recognizer:
         """Run one encoder: float32 (1, E)."""
         try:
             (embedding,) = self._session.run([output], inputs)
+            found: NDArray[np.float32] = np.asarray(embedding, dtype=np.float32)
         # ONNX Runtime's exceptions share no base but Exception.
         except Exception as error:
             raise UnhealthyError(f"no {output} from the model: {one_line(str(error))}") from error
-        found: NDArray[np.float32] = np.asarray(embedding, dtype=np.float32)
-        if found.ndim != 2 or len(found) != 1 or not np.isfinite(found).all():
+        if found.ndim != 2 or len(found) != 1 or found.size == 0 or not np.isfinite(found).all():
             raise UnhealthyError(
                 f"expected {output} of shape (1, E) with finite values, "
                 f"found shape {found.shape} {'' if np.isfinite(found).all() else 'with NaN'}"
@@ -148,6 +158,16 @@ def _installed(home: EdgeHome) -> Installed:
     if installed is None:
         raise NoGenerationError(f"{home.path} holds no generation yet; run: ota-edge update")
     return installed
+
+
+def _stacked(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Text embeddings of one width, (1, E) each, as one float32 (P, E)."""
+    widths = sorted({embedding.shape[1] for embedding in embeddings})
+    if len(widths) != 1:
+        raise UnhealthyError(
+            f"expected text_embedding of one width for all phrases, found {widths}"
+        )
+    return np.concatenate(embeddings)
 
 
 def _session(graph: Path) -> onnxruntime.InferenceSession:

@@ -8,7 +8,10 @@ import pytest
 from edge_client import EdgeHome, Recognizer, update
 from edge_client.errors import NoGenerationError, StorageError, UnhealthyError
 from edge_client.inference import check_health
+from edge_client.offer import Generation
+from edge_client.slots import SlotRecord
 from speech.audio import read_audio
+from speech.card import Card
 from speech.errors import AudioError
 from speech.features import extract
 from speech.tokens import encode_text
@@ -105,6 +108,36 @@ def test_weights_that_give_no_number_are_unhealthy(updated: EdgeHome) -> None:
     slot.weights.write_bytes(b"\xff" * slot.weights.stat().st_size)
     with pytest.raises(UnhealthyError, match="finite"):
         check_health(slot)
+
+
+class WidthsSession:
+    """Stands for a graph whose encoders give embeddings of these widths, filled with a value."""
+
+    def __init__(self, speech: int, *texts: int, value: object = 0.5) -> None:
+        self.speech, self.texts, self.value = speech, list(texts), value
+
+    def run(self, outputs: list[str], inputs: object) -> list[object]:
+        width = self.speech if outputs == ["speech_embedding"] else self.texts.pop(0)
+        return [[[self.value] * width]]
+
+
+@pytest.mark.parametrize(
+    ("session", "found"),
+    [
+        (WidthsSession(4, 8, 8), "as wide as text_embedding, 8, found 4"),
+        (WidthsSession(1, 8, 8), "as wide as text_embedding, 8, found 1"),
+        (WidthsSession(8, 1, 1), "as wide as text_embedding, 1, found 8"),
+        (WidthsSession(8, 8, 4), "one width"),
+        (WidthsSession(0, 0, 0), "shape"),
+        (WidthsSession(8, 8, 8, value="text"), "no text_embedding from the model"),
+    ],
+)
+def test_embeddings_that_cannot_be_compared_are_unhealthy(
+    session: WidthsSession, found: str
+) -> None:
+    record = SlotRecord(Generation(0, bytes(32)), bytes(32), bytes(32))
+    with pytest.raises(UnhealthyError, match=found):
+        Recognizer(session, record, Card(("no", "yes"))).nearest(np.ones(8_000, np.float32))
 
 
 def test_a_healthy_slot_is_healthy(updated: EdgeHome) -> None:
