@@ -40,7 +40,8 @@ def read_audio(path: Path | str) -> NDArray[np.float32]:
             rate_hz = int(file.samplerate)
     except FileNotFoundError as error:
         raise AudioError(f"{path}: no such file") from error
-    except (soundfile.SoundFileError, OSError) as error:
+    # TypeError: libsndfile takes *.raw for headerless samples and wants their rate.
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
         reason = "no such file" if not Path(path).exists() else "not a readable wav or flac file"
         raise AudioError(f"{path}: {reason}") from error
     return to_mono_16k(samples, rate_hz, name=str(path))

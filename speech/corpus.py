@@ -121,7 +121,7 @@ class Corpus:
     def _require(self, column: str, wanted: Collection[str] | None, found: set[str]) -> None:
         missing = sorted(set(wanted or ()) - found)
         if missing:
-            listing = ", ".join(repr(name) for name in sorted(found)[:12])
+            listing = ", ".join(repr(name) for name in sorted(found - {""})[:12]) or "none"
             more = ", ..." if len(found) > 12 else ""
             raise CorpusError(
                 f"{self.folder}: expected the {column} {', '.join(map(repr, missing))}, "
@@ -157,23 +157,27 @@ def _read_manifest(manifest: Path) -> Iterable[Utterance]:
             columns = reader.fieldnames or ()
             for column in NEEDED_COLUMNS:
                 if column not in columns:
-                    raise CorpusError(
-                        f"{manifest}: expected a column {column!r}, found {', '.join(columns)}"
-                    )
+                    found = ", ".join(columns) or "an empty file"
+                    raise CorpusError(f"{manifest}: expected a column {column!r}, found {found}")
             has_splits = "split" in columns
             for row in reader:
                 yield _read_row(manifest, reader.line_num, row, has_splits)
     except (UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(f"{manifest}: expected UTF-8 text with comma-separated rows") from error
+    except OSError as error:
+        raise CorpusError(f"{manifest}: expected a readable file: {error.strerror}") from error
 
 
 def _read_row(manifest: Path, line: int, row: dict[str, str | None], has_splits: bool) -> Utterance:
     def refuse(expected: str, found: object) -> CorpusError:
         return CorpusError(f"{manifest}, line {line}: expected {expected}, found {found!r}")
 
-    path = manifest.parent / (row["path"] or "")
+    name = row["path"] or ""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise refuse("a path inside the corpus folder", name)
+    path = manifest.parent / name
     if not path.is_file():
-        raise refuse("an audio file", row["path"])
+        raise refuse("an audio file", name)
     text = (row["text"] or "").strip()
     if not text:
         raise refuse("a text", row["text"])

@@ -4,18 +4,19 @@ Torch is imported when the command runs, not when the command line is read.
 """
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from diffcodec import ParameterSet, parse_size
-from server.domain import Generation
+from diffcodec import CodecError, ParameterSet, apply, decode, parse_size
 from server.home import ServerHome
 from server.publishing import publish, weights_of
+from speech.card import Card
 from speech.corpus import Corpus
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class TrainingMethod(StrEnum):
     SPARSE = "sparse"
     HASH = "hash"
 
+
+stderr = Console(stderr=True)
 
 BUILDS_ON_HEAD = {TrainingMethod.SPARSE, TrainingMethod.HASH}
 
@@ -61,8 +64,9 @@ def train(
         str | None, typer.Option(metavar="A,B", help="Learn these domains only; else all.")
     ] = None,
     config: Annotated[
-        str, typer.Option(metavar="NAME", help="Size of a model from scratch: tiny, small, paper.")
-    ] = "small",
+        str | None,
+        typer.Option(metavar="NAME", help="Size: tiny, small, paper. Else the head's, or small."),
+    ] = None,
     steps: Annotated[int, typer.Option(min=20, help="Optimiser steps.")] = 1500,
     seed: Annotated[int, typer.Option(min=0, help="Draws weights, batches and dropout.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -70,37 +74,52 @@ def train(
     """Train the next generation from a corpus and publish it.
 
     The first generation is dense. A sparse or hash diff then learns on top of the newest one and
-    fits the budget; the generation *is* what the diff file leads to.
+    fits the budget; the generation *is* what the diff file leads to. A generation knows the phrases
+    it is trained on and no others: name the old ones too, or none to know all of the corpus.
 
     Examples:
         ota-server train srv --corpus fsdd --method dense --texts zero,one,two
 
         ota-server train srv --corpus fsdd --method sparse --budget 40KB
     """
-    budget_bytes = _check_budget(method, budget)
+    budget_bytes = _budget_of(method, budget)
     name = line or model.value
     chosen = Corpus.read(corpus).restrict(texts=_listed(texts), domains=_listed(domains))
     opened = ServerHome.open(home)
     try:
         request = _request(opened, name, method, chosen, budget_bytes, config, steps, seed)
         trained = _learn(request)
+        accuracy = _accuracy(trained, request)
+        forgotten = _forgotten(opened, name, trained.card)
         generation = publish(
             opened, name, trained.diff, graph=trained.graph, card=trained.card.to_json()
         )
-        accuracy = _accuracy(opened, generation, request)
     finally:
         opened.close()
-    _print_trained(generation, trained, accuracy, chosen.is_real, as_json)
+    facts = {
+        "model": generation.model,
+        "generation": generation.number,
+        "digest": generation.digest.hex(),
+        "bytes": len(trained.diff),
+        "accuracy": round(accuracy, 4),
+        "test_speech": "real" if chosen.is_real else "synthetic",
+        "training_seconds": round(trained.seconds, 1),
+        "forgotten": forgotten,
+    }
+    _print_trained(facts, as_json)
 
 
-def _check_budget(method: TrainingMethod, budget: str | None) -> int | None:
+def _budget_of(method: TrainingMethod, budget: str | None) -> int | None:
     if method is TrainingMethod.DENSE:
         if budget is not None:
-            raise typer.BadParameter("a dense model has no budget", param_hint="--budget")
+            stderr.print("note: a dense generation travels whole; the budget is for updates")
         return None
     if budget is None:
         raise typer.BadParameter(f"--method {method} needs a --budget", param_hint="--budget")
-    return parse_size(budget)
+    try:
+        return parse_size(budget)
+    except CodecError as error:
+        raise typer.BadParameter(str(error), param_hint="--budget") from error
 
 
 def _listed(names: str | None) -> list[str] | None:
@@ -113,13 +132,15 @@ def _request(
     method: TrainingMethod,
     corpus: Corpus,
     budget_bytes: int | None,
-    config: str,
+    config: str | None,
     steps: int,
     seed: int,
 ) -> "TrainingRequest":
     from server.training.errors import RequestError
     from server.training.recipes import TrainingRequest
 
+    if not corpus.split("test").utterances:
+        raise RequestError("expected recordings of the test split to measure on, found none")
     head = home.registry.head(line)
     base: ParameterSet | None = None
     if method in BUILDS_ON_HEAD:
@@ -129,10 +150,14 @@ def _request(
                 "train one by --method dense"
             )
         base = weights_of(home, line, head.number)
+        of_head = _config_of(base)
+        if config not in (None, of_head):
+            raise RequestError(f"expected the head's configuration {of_head!r}, found {config!r}")
+        config = of_head
     number = head.number + 1 if head is not None else 0
-    if base is not None:
-        config = _config_of(base)
-    return TrainingRequest(method.value, corpus, base, budget_bytes, config, steps, seed, number)
+    return TrainingRequest(
+        method.value, corpus, base, budget_bytes, config or "small", steps, seed, number
+    )
 
 
 def _config_of(base: ParameterSet) -> str:
@@ -157,46 +182,46 @@ def _learn(request: "TrainingRequest") -> "TrainedGeneration":
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task(f"training {request.recipe}", total=request.steps, loss=float("nan"))
-        return train_generation(
-            request, lambda step, _steps, loss: bars.update(bar, completed=step, loss=loss)
-        )
+    with Progress(*columns, console=stderr) as bars:
+        bar = bars.add_task(f"training {request.recipe}", total=None, state="reading recordings")
+
+        def show(step: int, steps: int, loss: float) -> None:
+            state = f"step {step} of {steps}, loss {loss:.3f}"
+            bars.update(bar, completed=step, total=steps, state=state)
+
+        return train_generation(request, show)
 
 
-def _accuracy(home: ServerHome, generation: Generation, request: "TrainingRequest") -> float:
+def _accuracy(trained: "TrainedGeneration", request: "TrainingRequest") -> float:
+    """What the generation will do: the decoded diff, applied."""
     from server.training.evaluate import accuracy
     from server.training.model import CONFIGS
 
-    weights = weights_of(home, generation.model, generation.number)
+    layout = request.base.layout if request.base is not None else None
+    weights = apply(request.base, decode(trained.diff, layout))
     test = request.corpus.split("test")
-    return accuracy(weights, CONFIGS[request.config], test, request.corpus.phrases())
+    return accuracy(weights, CONFIGS[request.config], test, trained.card.phrases)
 
 
-def _print_trained(
-    generation: Generation,
-    trained: "TrainedGeneration",
-    accuracy: float,
-    is_real: bool,
-    as_json: bool,
-) -> None:
-    speech = "real" if is_real else "synthetic"
-    facts = {
-        "model": generation.model,
-        "generation": generation.number,
-        "digest": generation.digest.hex(),
-        "bytes": len(trained.diff),
-        "accuracy": round(accuracy, 4),
-        "test_speech": speech,
-        "training_seconds": round(trained.seconds, 1),
-    }
+def _forgotten(home: ServerHome, line: str, card: Card) -> list[str]:
+    """Phrases of the head that the next generation does not know."""
+    head = home.registry.head(line)
+    if head is None or head.card is None:
+        return []
+    content = home.artifacts.read(head.card.sha256, 0, head.card.length)
+    return sorted(set(Card.from_json(content.decode()).phrases) - set(card.phrases))
+
+
+def _print_trained(facts: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts))
         return
-    print(f"generation {generation.number} of {generation.model}")
-    print(f"digest     {generation.digest.hex()}")
-    print(f"bytes      {len(trained.diff)}")
-    print(f"accuracy   {100 * accuracy:.1f} % ({speech} test speech)")
+    print(f"generation {facts['generation']} of {facts['model']}")
+    print(f"digest     {facts['digest']}")
+    print(f"bytes      {facts['bytes']}")
+    print(f"accuracy   {100 * facts['accuracy']:.1f} % ({facts['test_speech']} test speech)")
+    if facts["forgotten"]:
+        print(f"forgotten  {', '.join(facts['forgotten'])}")

@@ -113,7 +113,12 @@ def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGen
     recipe = _named("recipe", request.recipe, RECIPES)
     config = _named("configuration", request.config, CONFIGS)
     phrases = request.corpus.phrases()
-    examples = Examples.of(request.corpus.split("train"), phrases)
+    if len(phrases) < 2:
+        raise RequestError(f"expected at least two phrases to tell apart, found {list(phrases)}")
+    train = request.corpus.split("train")
+    if not train.utterances:
+        raise RequestError("expected recordings of the train split, found none")
+    examples = Examples.of(train, phrases)
     stream = list(RECIPES).index(request.recipe)  # each recipe draws from a stream of its own
     rng = np.random.default_rng([request.seed, request.generation, stream])
     task = _Task(request, config, new_model(config, request.seed), examples, rng, progress)

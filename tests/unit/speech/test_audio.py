@@ -80,3 +80,9 @@ def test_unusable_recordings_are_named_in_one_line(write, expected: str, tmp_pat
     assert str(path) in message
     assert expected in message
     assert "\n" not in message
+
+
+def test_headerless_samples_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pcm.raw").write_bytes(bytes(3_200))
+    with pytest.raises(AudioError, match=r"pcm\.raw: not a readable wav or flac file"):
+        read_audio(tmp_path / "pcm.raw")

@@ -97,11 +97,13 @@ def test_the_digest_changes_with_the_rows_and_with_the_audio(tmp_path: Path) -> 
     ("manifest", "expected"),
     [
         ("path,speaker,text\na.wav,s,one\n", "a column 'seconds', found path, speaker, text"),
-        ("", "a column 'path'"),
+        ("", "a column 'path', found an empty file"),
         (
             HEADER + "gone.wav,s,one,1.0,train,d\n",
             "line 2: expected an audio file, found 'gone.wav'",
         ),
+        (HEADER + "/etc/passwd,s,one,1.0,train,d\n", "a path inside the corpus folder"),
+        (HEADER + "../a.wav,s,one,1.0,train,d\n", "a path inside the corpus folder"),
         (HEADER + "a.wav,s,,1.0,train,d\n", "line 2: expected a text"),
         (
             HEADER + "a.wav,s,one,long,train,d\n",

@@ -1,0 +1,104 @@
+"""`ota-server train`: what it publishes, and what it refuses before anything is published."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from server.cli import app
+from server.home import ServerHome
+from server.training.errors import RequestError
+from tests.tone_corpus import write_tone_corpus
+
+WORDS = {"red": "a", "green": "a", "blue": "b"}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return write_tone_corpus(tmp_path / "corpus", WORDS, speakers=3, takes=1)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    ServerHome.create(tmp_path / "srv").close()
+    return tmp_path / "srv"
+
+
+def train(home: Path, corpus: Path, *options: object) -> Result:
+    fixed = ["train", home, "--corpus", corpus, "--steps", 20, "--json"]
+    return CliRunner().invoke(app, [str(word) for word in (*fixed, *options)])
+
+
+def train_first(home: Path, corpus: Path) -> dict:
+    done = train(home, corpus, "--method", "dense", "--config", "tiny")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def generations(home: Path) -> int:
+    opened = ServerHome.open(home)
+    try:
+        head = opened.registry.head("slu")
+    finally:
+        opened.close()
+    return 0 if head is None else head.number + 1
+
+
+def test_the_first_generation_is_published_and_measured(home: Path, corpus: Path) -> None:
+    facts = train_first(home, corpus)
+    assert (facts["model"], facts["generation"], facts["test_speech"]) == ("slu", 0, "synthetic")
+    assert facts["forgotten"] == []
+    assert generations(home) == 1
+
+
+def test_phrases_that_the_next_generation_forgets_are_named(home: Path, corpus: Path) -> None:
+    train_first(home, corpus)
+    done = train(home, corpus, "--method", "sparse", "--budget", "4KB", "--domains", "a")
+    assert json.loads(done.stdout)["forgotten"] == ["blue"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "dense", "--texts", "red"), "at least two phrases"),
+        (("--method", "dense", "--config", "huge"), "tiny, small, paper"),
+        (("--method", "sparse", "--budget", "4KB"), "--method dense"),
+    ],
+)
+def test_impossible_orders_publish_nothing(
+    options: tuple[str, ...], message: str, home: Path, corpus: Path
+) -> None:
+    done = train(home, corpus, *options)
+    assert isinstance(done.exception, RequestError)
+    assert message in str(done.exception)
+    assert generations(home) == 0
+
+
+def test_without_recordings_to_measure_on_nothing_is_published(home: Path, corpus: Path) -> None:
+    manifest = corpus / "manifest.csv"
+    rows = manifest.read_text().splitlines()
+    kept = [row for row in rows if not (",test," in row and "blue" not in row)]
+    manifest.write_text("\n".join(kept) + "\n")
+    done = train(home, corpus, "--method", "dense", "--domains", "a")
+    assert isinstance(done.exception, RequestError)
+    assert "test split" in str(done.exception)
+    assert generations(home) == 0
+
+
+def test_another_configuration_than_the_heads_is_refused(home: Path, corpus: Path) -> None:
+    train_first(home, corpus)
+    done = train(home, corpus, "--method", "sparse", "--budget", "4KB", "--config", "small")
+    assert isinstance(done.exception, RequestError)
+    assert "'tiny'" in str(done.exception)
+    assert generations(home) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [("--method", "sparse"), ("--method", "hash", "--budget", "4XB")]
+)
+def test_a_missing_or_senseless_budget_is_wrong_usage(
+    options: tuple[str, ...], home: Path, corpus: Path
+) -> None:
+    assert train(home, corpus, *options).exit_code == 2
