@@ -31,7 +31,14 @@ from diffcodec.diff import (
 )
 from diffcodec.errors import DigestError, FormatError, InputError, UnsupportedError
 from diffcodec.fast import encode_sections, read_hash, read_lossless, read_sparse
-from diffcodec.header import SNAPSHOT_LIMIT_BYTES, Header, Method, SectionKind, TensorRecord
+from diffcodec.header import (
+    MAX_TENSORS,
+    SNAPSHOT_LIMIT_BYTES,
+    Header,
+    Method,
+    SectionKind,
+    TensorRecord,
+)
 from diffcodec.parameters import DIGEST_BYTES, Layout, ParameterSet, TensorSpec
 from diffcodec.sections import SectionReader, longest_coded
 from diffcodec.wire import header_from_bytes, header_to_bytes
@@ -41,7 +48,7 @@ MAGIC = b"\x8eNDIFF\r\n"
 VERSION = 1
 PREFIX = struct.Struct("<8sHHI")
 CHECKSUM_BYTES = 16
-# Holds a snapshot of over 10,000 tensors; protobuf takes many times a header's bytes in memory.
+# Holds a snapshot of over 10,000 tensors; `census` bounds what it takes in memory.
 MAX_HEADER_BYTES = 2**20
 
 
@@ -89,7 +96,7 @@ def encode(diff: Diff, base: ParameterSet | None) -> bytes:
         base: What it was made for; None for a snapshot.
 
     Raises:
-        InputError: the result would hold infinities or NaN.
+        InputError: the result would hold infinities or NaN, or the layout has too many tensors.
         WrongBaseError: the base is another one.
     """
     try:
@@ -102,7 +109,15 @@ def encode(diff: Diff, base: ParameterSet | None) -> bytes:
 
 
 def pack(diff: Diff, target_digest: bytes) -> bytes:
-    """Write a diff whose result is known. Prefer `encode`, which computes the digest."""
+    """Write a diff whose result is known. Prefer `encode`, which computes the digest.
+
+    Raises:
+        InputError: the layout has more tensors than a file can hold.
+    """
+    if len(diff.layout.tensors) > MAX_TENSORS:
+        raise InputError(
+            f"expected at most {MAX_TENSORS} tensors, found {len(diff.layout.tensors)}"
+        )
     encoded = encode_sections(diff)
     header = Header(
         base_digest=diff.base_digest,

@@ -4,6 +4,7 @@ A header says how much every tensor and section holds. `Header.resolve` compares
 the layout, which is trusted (or, in a snapshot, limited), before anything is allocated.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from diffcodec.parameters import Dtype, Layout, TensorSpec
 # What a snapshot may rebuild to unless the caller says otherwise: 64M float32 parameters take
 # a quarter of it.
 SNAPSHOT_LIMIT_BYTES = 2**30
+# Far more than a speech model has; bounds what a header of empty records costs in memory.
+MAX_TENSORS = 2**14
 
 
 class Method(StrEnum):
@@ -184,7 +187,9 @@ class Header:
 
 
 def _check_unchanged(record: TensorRecord, spec: TensorSpec) -> None:
-    if record != TensorRecord(record.method):
+    # -0.0 equals 0.0, and would give one diff two files.
+    is_negative_zero = math.copysign(1.0, record.step) < 0
+    if record != TensorRecord(record.method) or is_negative_zero:
         raise FormatError(f"tensor {spec.name}: expected no fields when {record.method}")
 
 

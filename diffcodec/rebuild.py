@@ -1,8 +1,8 @@
 """Applying a diff file to a flat store on disk, in bounded memory: what a device does.
 
 The base is read, never written or mapped: a session may be serving from it. Memory stays the
-same whatever the model's size: chunks of 131,072 elements, three zstd windows of 1 MiB, and the
-arrays of hash diffs.
+same whatever the model's size: chunks of 131,072 elements, up to four zstd windows of 1 MiB (one a
+section), and the arrays of hash diffs.
 
     applied = apply_file(slot_a / "weights.bin", layout, Path("g7.ndiff"), slot_b / "weights.bin")
 """

@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
+from diffcodec.census import require_few_parts
 from diffcodec.errors import FormatError, LayoutError, UnsupportedError
 from diffcodec.header import Coder, Header, Method, Section, SectionKind, TensorRecord
-from diffcodec.parameters import DIGEST_BYTES, Dtype, Layout, TensorSpec
+from diffcodec.parameters import DIGEST_BYTES, MAX_DIMENSIONS, Dtype, Layout, TensorSpec
 from protos.ota.v1 import diff_pb2
 
 Name = TypeVar("Name")
@@ -48,8 +49,9 @@ def header_from_bytes(data: bytes) -> Header:
 
     Raises:
         UnsupportedError: it names a dtype, method, coder or section that this build lacks.
-        FormatError: the bytes are not a canonical header.
+        FormatError: the bytes are not a canonical header, or it has more parts than any diff.
     """
+    require_few_parts(data)
     message = diff_pb2.DiffHeader()
     try:
         message.ParseFromString(data)
@@ -137,12 +139,17 @@ def _layout_from_message(message: diff_pb2.Layout) -> Layout:
     try:
         return Layout(
             tuple(
-                TensorSpec(t.name, _named(_DTYPES, t.dtype, "dtype"), tuple(t.shape))
+                TensorSpec(t.name, _named(_DTYPES, t.dtype, "dtype"), _shape(t))
                 for t in message.tensors
             )
         )
     except LayoutError as exc:
         raise FormatError(f"in the snapshot's layout: {exc}") from exc
+
+
+def _shape(tensor: diff_pb2.TensorSpec) -> tuple[int, ...]:
+    # One dimension too many is enough for TensorSpec to refuse; a million would cost memory.
+    return tuple(tensor.shape[: MAX_DIMENSIONS + 1])
 
 
 def _digest(value: bytes, what: str) -> bytes:

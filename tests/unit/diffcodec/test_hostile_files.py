@@ -7,8 +7,11 @@ are sealed anew after each change.
 import contextlib
 import dataclasses
 import io
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from diffcodec import (
     DigestError,
     FormatError,
     Header,
+    InputError,
     LayoutError,
     Method,
     ParameterSet,
@@ -203,6 +207,8 @@ def test_a_file_of_another_kind_is_refused():
         (record(5, hashes=5), FormatError, "1 to 4 hashes, found 5"),
         (record(2, count=1), FormatError, "half: expected no fields"),
         (record(0, count=1), FormatError, "bias: expected no fields"),
+        (record(0, step=-0.0), FormatError, "bias: expected no fields"),
+        (record(2, step=-0.0), FormatError, "half: expected no fields"),
         (record(2, method=1, count=1, step=1.0), FormatError, "half: expected float32"),
         (record(1, count=6), FormatError, "raw bytes"),
         (record(1, escapes=0), FormatError, "section gaps: expected 5 raw bytes"),
@@ -211,9 +217,9 @@ def test_a_file_of_another_kind_is_refused():
         (section(1, level_bits=3), FormatError, "3 bits a level"),
         (section(1, level_bits=0), FormatError, "0 bits a level"),
         (section(0, level_bits=8), FormatError, "section gaps: found 8 bits a level"),
-        (lambda m: m.sections.add(), UnsupportedError, "section"),
+        (lambda m: m.sections.add(), FormatError, "expected at most 4 sections, found more"),
         (lambda m: m.sections.reverse(), FormatError, "expected sections"),
-        (lambda m: m.sections.append(m.sections[0]), FormatError, "bytes by the header"),
+        (lambda m: m.sections[3].CopyFrom(m.sections[0]), FormatError, "by the header"),
         (lambda m: m.tensors.add(), FormatError, "expected 6 tensor records, found 7"),
         (lambda m: m.tensors.pop(), FormatError, "expected 6 tensor records, found 5"),
         (lambda m: m.ClearField("base_digest"), FormatError, "either a base digest or"),
@@ -361,6 +367,62 @@ def test_a_snapshot_bomb_is_refused_before_memory_is_spent():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**20
+
+
+READ_AND_PRINT_GROWTH = """
+import resource, sys
+from pathlib import Path
+from diffcodec import FormatError, read_header
+
+def peak_kib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+before = peak_kib()
+try:
+    read_header(Path(sys.argv[1]))
+except FormatError as error:
+    assert len(str(error)) < 1000
+    print(peak_kib() - before)
+"""
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A length-delimited protobuf field."""
+    length, left = bytearray(), len(content)
+    while left >= 0x80:
+        length.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([number << 3 | 2, *length, left]) + content
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        field(5, b"") * 524_237,
+        field(6, b"") * 524_237,
+        field(4, field(1, b"")) * 262_100,
+        field(4, field(1, b"") * 524_237),
+        field(4, field(1, field(3, b"\x01" * 1_048_000))),
+    ],
+    ids=["records", "sections", "layouts", "tensors of a layout", "dimensions"],
+)
+def test_a_header_of_countless_parts_is_refused_before_memory_is_spent(
+    tmp_path: Path, header: bytes
+):
+    (tmp_path / "hostile.ndiff").write_bytes(seal(header, b""))
+    done = subprocess.run(
+        [sys.executable, "-c", READ_AND_PRINT_GROWTH, str(tmp_path / "hostile.ndiff")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 24 * 1024
+
+
+def test_more_tensors_than_a_file_can_hold_are_refused_when_writing():
+    many = ParameterSet.from_arrays({f"t{n}": np.zeros(1, np.float32) for n in range(2**14 + 1)})
+    with pytest.raises(InputError, match="expected at most 16384 tensors, found 16385"):
+        encode(lossless_diff(None, many), None)
 
 
 def test_a_frame_of_countless_empty_blocks_is_refused_soon():
