@@ -25,6 +25,7 @@ from edge_client.errors import EdgeError
 from edge_client.footprint import peak_rss_bytes
 from edge_client.home import EdgeHome
 from edge_client.inference import Recognizer, Transcript
+from edge_client.slots import Installed
 from edge_client.updater import OnProgress, Progress, UpdateResult
 from edge_client.updater import update as update_home
 from speech.errors import AudioError
@@ -108,7 +109,7 @@ def status(home: HomeOption, as_json: JsonOption = False) -> None:
             print(json.dumps(content))
         else:
             for key, value in content.items():
-                print(f"{key.replace('_', ' '):14} {'none yet' if value is None else value}")
+                print(f"{key.replace('_', ' '):14} {'none' if value is None else value}")
 
 
 @app.command()
@@ -259,7 +260,20 @@ def _status(home: EdgeHome) -> Mapping[str, object]:
         "generation": generation.number if generation else None,
         "digest": generation.digest.hex() if generation else None,
         "slot": installed.slot.name if installed else None,
-        "weights_bytes": installed.slot.weights.stat().st_size if installed else None,
+        "weights_bytes": installed.slot.weights_bytes() if installed else None,
+        **_paths_for_other_programs(installed),
+    }
+
+
+def _paths_for_other_programs(installed: Installed | None) -> Mapping[str, str | None]:
+    """Where the serving model lies; an update moves it to the other slot."""
+    if installed is None:
+        return dict.fromkeys(("weights", "graph", "card"))
+    slot, record = installed.slot, installed.record
+    return {
+        "weights": str(slot.weights.absolute()),
+        "graph": str(slot.graph.absolute()) if record.graph_sha256 else None,
+        "card": str(slot.card.absolute()) if record.card_sha256 else None,
     }
 
 

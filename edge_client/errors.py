@@ -21,6 +21,7 @@ EdgeError
     ├── NotEnrolledError        enrol first
     ├── AlreadyEnrolledError    the home belongs to another server or model
     ├── NoGenerationError       nothing is installed yet: update first
+    ├── NoCardError             what is installed is a model for another program
     ├── UnknownDeviceError      the server does not know this device or model
     └── UnknownGenerationError  the server knows no way on from what this device runs
 
@@ -149,6 +150,10 @@ class AlreadyEnrolledError(ConfigurationError):
 
 class NoGenerationError(ConfigurationError):
     """No generation is installed yet."""
+
+
+class NoCardError(ConfigurationError):
+    """The installed model lacks the graph or the card that recognition needs."""
 
 
 class UnknownDeviceError(ConfigurationError):

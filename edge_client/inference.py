@@ -22,7 +22,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_client.errors import EdgeError, NoGenerationError, UnhealthyError, one_line
+from edge_client.errors import (
+    EdgeError,
+    NoCardError,
+    NoGenerationError,
+    UnhealthyError,
+    one_line,
+)
 from edge_client.home import EdgeHome
 from edge_client.slots import Installed, Slot, SlotRecord
 from speech.audio import SAMPLE_RATE_HZ, read_audio
@@ -59,6 +65,7 @@ class Recognizer:
 
         Raises:
             NoGenerationError: nothing is installed.
+            NoCardError: what is installed is a model for another program.
             UnhealthyError: it does not load or does not answer.
             HomeError, StorageError: a file is damaged or missing.
         """
@@ -79,10 +86,18 @@ class Recognizer:
         """Load what a slot holds, serving or not.
 
         Raises:
+            NoCardError: the model has no card, so its phrases are not known.
             UnhealthyError: it does not load, or an encoder gives no usable embedding.
             HomeError, StorageError: a file is damaged or missing.
         """
         record = slot.record()
+        if record.graph_sha256 is None or record.card_sha256 is None:
+            raise NoCardError(
+                f"generation {record.generation.number} in {slot.path}: expected a graph and a "
+                f"card to recognise speech with, found no "
+                f"{'graph' if record.graph_sha256 is None else 'card'}; the model is for another "
+                f"program, which finds it by: ota-edge status --json"
+            )
         try:
             card = Card.from_json(slot.card.read_text(encoding="utf-8"))
         except (CardError, OSError, UnicodeDecodeError) as error:
@@ -145,10 +160,19 @@ class Recognizer:
 def check_health(slot: Slot) -> None:
     """Let a slot's model answer once, before it may serve.
 
+    Without a card nobody knows what to ask it: then it has to load. Weights without a graph
+    cannot be tried at all; their digest has to be enough.
+
     Raises:
         UnhealthyError: it does not load, or its answer is not usable.
         HomeError, StorageError: a file is damaged or missing.
     """
+    record = slot.record()
+    if record.graph_sha256 is None:
+        return
+    if record.card_sha256 is None:
+        _session(slot.graph)
+        return
     noise = np.random.default_rng(0).normal(0, 0.05, SAMPLE_RATE_HZ).astype(np.float32)
     Recognizer.load(slot).nearest(noise)
 

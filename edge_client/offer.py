@@ -46,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The way to a generation. Graph or card is None where the installed one stays."""
+    """The way to a generation. Graph or card is None where the installed one, or none, stays."""
 
     attempt_id: str
     target: Generation

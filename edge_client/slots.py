@@ -5,6 +5,7 @@
     HOME/slots/a/layout.json         names, dtypes and shapes of its tensors
     HOME/slots/a/model.onnx          graph; its external initializers lie in weights.bin
     HOME/slots/a/card.json           what the model is and its phrases
+                                     (graph or card is absent where the model has none)
     HOME/slots/a/generation.json     number, digest, SHA-256 of graph and card
 
 Rules: the active slot is never written. The pointer only ever moves to a VerifiedSlot, and only
@@ -31,19 +32,23 @@ SLOT_NAMES = ("a", "b")
 
 @dataclass(frozen=True)
 class SlotRecord:
-    """What a slot holds: a generation, and the SHA-256 of its graph and card."""
+    """What a slot holds: a generation, and the SHA-256 of its graph and card, where it has them.
+
+    A model is recognised with by this package if it has both; one without a card is for another
+    program, and one without a graph is weights alone.
+    """
 
     generation: Generation
-    graph_sha256: bytes
-    card_sha256: bytes
+    graph_sha256: bytes | None
+    card_sha256: bytes | None
 
     def to_json(self) -> str:
         """Serialise for generation.json."""
         content = {
             "number": self.generation.number,
             "digest": self.generation.digest.hex(),
-            "graph_sha256": self.graph_sha256.hex(),
-            "card_sha256": self.card_sha256.hex(),
+            "graph_sha256": self.graph_sha256.hex() if self.graph_sha256 else None,
+            "card_sha256": self.card_sha256.hex() if self.card_sha256 else None,
         }
         return json.dumps(content, indent=2) + "\n"
 
@@ -59,9 +64,10 @@ class SlotRecord:
             number = content["number"]
             if not isinstance(number, int):
                 raise TypeError(f"number is {number!r}")
-            digest, graph, card = (
-                bytes.fromhex(str(content[key]))
-                for key in ("digest", "graph_sha256", "card_sha256")
+            digest = bytes.fromhex(str(content["digest"]))
+            graph, card = (
+                None if content[key] is None else bytes.fromhex(str(content[key]))
+                for key in ("graph_sha256", "card_sha256")
             )
             return cls(Generation(number, digest), graph, card)
         except (ValueError, KeyError, TypeError, EdgeError) as error:
@@ -131,6 +137,11 @@ class Slot:
         except HomeError as error:
             raise HomeError(f"{path}: {error}") from error
 
+    def weights_bytes(self) -> int:
+        """Length of the flat store."""
+        with durable.storage_errors(f"cannot read {self.weights}"):
+            return self.weights.stat().st_size
+
     def size_bytes(self) -> int:
         """Bytes that clearing the slot would give back."""
         with durable.storage_errors(f"cannot read {self.path}"):
@@ -149,11 +160,13 @@ class Slot:
                 f"expected generation {expected.generation.number} in slot {self.name}, "
                 f"found the record of generation {found.generation.number}"
             )
-        digests = (
-            (self.weights, weights_digest(self.weights, self.layout()), found.generation.digest),
-            (self.graph, durable.sha256_of(self.graph), found.graph_sha256),
-            (self.card, durable.sha256_of(self.card), found.card_sha256),
-        )
+        weights = weights_digest(self.weights, self.layout())
+        digests = [(self.weights, weights, found.generation.digest)]
+        digests += [
+            (path, durable.sha256_of(path), promised)
+            for path, promised in ((self.graph, found.graph_sha256), (self.card, found.card_sha256))
+            if promised is not None
+        ]
         for path, actual, promised in digests:
             if actual != promised:
                 raise DigestMismatchError(
@@ -187,7 +200,7 @@ class Installed:
         return {
             sha256: path
             for sha256, path in recorded.items()
-            if path.exists() and durable.sha256_of(path) == sha256
+            if sha256 is not None and path.exists() and durable.sha256_of(path) == sha256
         }
 
 

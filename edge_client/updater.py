@@ -217,6 +217,8 @@ class _Update:
             (goal.graph_sha256, passive.graph),
             (goal.card_sha256, passive.card),
         ):
+            if sha256 is None:
+                continue
             if sha256 not in files:
                 raise DigestMismatchError(
                     f"expected {target.name} with SHA-256 {sha256.hex()} in the active slot, "
@@ -251,18 +253,15 @@ def goal_of(plan: Plan, installed: SlotRecord | None) -> SlotRecord:
     Raises:
         OfferError: a device that holds nothing cannot follow this plan.
     """
-    has_snapshot = plan.steps[0].is_snapshot
-    if installed is None and not (has_snapshot and plan.graph and plan.card):
+    if installed is None and not plan.steps[0].is_snapshot:
         raise OfferError(
-            "expected a snapshot, a graph and a card for a device that holds nothing, "
-            f"found {'a snapshot' if has_snapshot else 'a diff that needs a base'}, "
-            f"{'a' if plan.graph else 'no'} graph and {'a' if plan.card else 'no'} card"
+            "expected a snapshot for a device that holds nothing, found a diff that needs a base"
         )
     graph, card = (
         blob.sha256 if blob else kept
         for blob, kept in (
-            (plan.graph, installed.graph_sha256 if installed else b""),
-            (plan.card, installed.card_sha256 if installed else b""),
+            (plan.graph, installed.graph_sha256 if installed else None),
+            (plan.card, installed.card_sha256 if installed else None),
         )
     )
     return SlotRecord(plan.target, graph, card)

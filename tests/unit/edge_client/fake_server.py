@@ -57,8 +57,8 @@ class Read:
 @dataclass(frozen=True)
 class Published:
     digest: bytes
-    graph: bytes
-    card: bytes
+    graph: bytes | None
+    card: bytes | None
 
 
 @dataclass
@@ -86,15 +86,16 @@ class FakeServer:
         new: ParameterSet,
         diff: bytes,
         base: int | None,
-        graph: bytes = GRAPH,
-        card: bytes = CARD,
+        graph: bytes | None = GRAPH,
+        card: bytes | None = CARD,
     ) -> None:
         """Add a generation, with one way to it."""
         number = len(self.generations)
-        self.generations.append(Published(new.digest(), self.add(graph), self.add(card)))
+        kept = (None if content is None else self.add(content) for content in (graph, card))
+        self.generations.append(Published(new.digest(), *kept))
         self.add_route(base, number, diff)
 
-    def publish_next(self, graph: bytes = GRAPH, card: bytes = CARD) -> None:
+    def publish_next(self, graph: bytes | None = GRAPH, card: bytes | None = CARD) -> None:
         """Add the next generation of `models.generation`, as a sparse diff to the newest."""
         number = len(self.generations)
         new, diff = a_little_later(generation(number - 1), number)
@@ -154,8 +155,8 @@ class FakeServer:
             generation=head,
             digest=goal.digest,
             steps=steps,
-            graph=self.blob(goal.graph),
-            card=self.blob(goal.card),
+            graph=None if goal.graph is None else self.blob(goal.graph),
+            card=None if goal.card is None else self.blob(goal.card),
         )
 
     def blob(self, sha256: bytes) -> content_pb2.Blob:

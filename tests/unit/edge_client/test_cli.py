@@ -9,7 +9,14 @@ import pytest
 
 from edge_client import EdgeHome
 from tests.unit.edge_client.fake_server import FakeServer
-from tests.unit.edge_client.models import CARD, full_diff, generation, weights, write_recording
+from tests.unit.edge_client.models import (
+    CARD,
+    full_diff,
+    generation,
+    snapshot,
+    weights,
+    write_recording,
+)
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = [sys.executable, "-c", "from edge_client.cli import main; main()"]
@@ -98,7 +105,7 @@ def test_peak_memory_is_the_devices_and_not_its_parents(home: EdgeHome) -> None:
 
 
 def test_status_before_and_after_the_first_update(home: EdgeHome, server: FakeServer) -> None:
-    assert "none yet" in ota_edge("status", "--home", home.path).stdout
+    assert "generation     none" in ota_edge("status", "--home", home.path).stdout
     before = json.loads(ota_edge("status", "--home", home.path, "--json").stdout)
     assert (before["generation"], before["digest"], before["slot"]) == (None, None, None)
     assert (before["model"], before["server"]) == ("digits", str(server.address))
@@ -106,6 +113,25 @@ def test_status_before_and_after_the_first_update(home: EdgeHome, server: FakeSe
     after = json.loads(ota_edge("status", "--home", home.path, "--json").stdout)
     assert (after["generation"], after["digest"]) == (0, generation(0).digest().hex())
     assert after["weights_bytes"] == generation(0).layout.file_bytes
+    slot = home.slots.active()
+    assert [after[key] for key in ("weights", "graph", "card")] == [
+        str(slot.weights),
+        str(slot.graph),
+        str(slot.card),
+    ]
+
+
+def test_a_model_without_a_card_is_for_another_program(tmp_path: Path, recording: Path) -> None:
+    home = tmp_path / "other"
+    with FakeServer() as server:
+        server.publish(generation(0), snapshot(generation(0)), base=None, card=None)
+        ota_edge("enroll", "--home", home, "--server", server.address, "--model", "mine")
+        assert "to generation 0" in ota_edge("update", "--home", home).stdout
+    status = json.loads(ota_edge("status", "--home", home, "--json").stdout)
+    assert (Path(status["graph"]).name, status["card"]) == ("model.onnx", None)
+    message = error_of("infer", "--home", home, recording)
+    assert "found no card" in message
+    assert "ota-edge status --json" in message
 
 
 @pytest.mark.parametrize("command", ["status", "update"])

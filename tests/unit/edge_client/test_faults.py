@@ -271,7 +271,7 @@ def test_a_diff_for_a_device_that_holds_nothing_is_refused(
     home: EdgeHome, server: FakeServer
 ) -> None:
     server.lie.plan = lambda plan: setattr(plan.steps[0], "is_snapshot", False)
-    with pytest.raises(OfferError, match="found a diff that needs a base, a graph and a card"):
+    with pytest.raises(OfferError, match="found a diff that needs a base"):
         update(home)
     assert server.outcomes()[-1] == ("FAILED", "BAD_PLAN")
 

@@ -3,7 +3,10 @@
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from edge_client import EdgeHome, Recognizer, enroll, update
+from edge_client.errors import NoCardError, UnhealthyError
 from edge_client.updater import Progress
 from protos.ota.v1 import device_pb2
 from tests.unit.edge_client.evidence import content_of, stored
@@ -11,6 +14,7 @@ from tests.unit.edge_client.fake_server import (
     FakeServer,
 )
 from tests.unit.edge_client.models import (
+    GRAPH,
     card_with,
     full_diff,
     generation,
@@ -164,6 +168,29 @@ def test_the_device_says_which_blobs_it_holds(home: EdgeHome, server: FakeServer
 def kept_blobs(server: FakeServer) -> list[bytes]:
     published = server.generations[0]
     return [server.blobs[published.graph], server.blobs[published.card]]
+
+
+@pytest.mark.parametrize("graph", [GRAPH, None], ids=["graph", "weights-alone"])
+def test_a_model_without_a_card_is_installed_and_followed(
+    tmp_path: Path, graph: bytes | None
+) -> None:
+    with FakeServer() as server:
+        server.publish(generation(0), snapshot(generation(0)), base=None, graph=graph, card=None)
+        home = updated(tmp_path / "home", server)
+        server.publish_next(graph=graph, card=None)
+        assert update(home).steps
+    assert stored(home) == generation(1)
+    record = home.slots.installed().record
+    assert (record.graph_sha256 is None, record.card_sha256) == (graph is None, None)
+    with pytest.raises(NoCardError, match="no card" if graph else "no graph"):
+        Recognizer.open(home)
+
+
+def test_a_graph_without_a_card_still_has_to_load(tmp_path: Path) -> None:
+    with FakeServer() as server:
+        server.publish(generation(0), snapshot(generation(0)), None, graph=b"none", card=None)
+        with pytest.raises(UnhealthyError, match="does not load"):
+            updated(tmp_path / "home", server)
 
 
 def test_a_damaged_graph_is_not_held_and_comes_again(home: EdgeHome, server: FakeServer) -> None:
