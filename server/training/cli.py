@@ -136,23 +136,27 @@ def _request(
     steps: int,
     seed: int,
 ) -> "TrainingRequest":
-    from server.training.errors import RequestError
+    from server.training.errors import TrainingRequestError
     from server.training.recipes import TrainingRequest
 
     if not corpus.split("test").utterances:
-        raise RequestError("expected recordings of the test split to measure on, found none")
+        raise TrainingRequestError(
+            "expected recordings of the test split to measure on, found none"
+        )
     head = home.registry.head(line)
     base: ParameterSet | None = None
     if method in BUILDS_ON_HEAD:
         if head is None:
-            raise RequestError(
+            raise TrainingRequestError(
                 f"expected a first generation of {line!r} to build upon, found none; "
                 "train one by --method dense"
             )
         base = weights_of(home, line, head.number)
         of_head = _config_of(base)
         if config not in (None, of_head):
-            raise RequestError(f"expected the head's configuration {of_head!r}, found {config!r}")
+            raise TrainingRequestError(
+                f"expected the head's configuration {of_head!r}, found {config!r}"
+            )
         config = of_head
     number = head.number + 1 if head is not None else 0
     return TrainingRequest(
@@ -162,14 +166,14 @@ def _request(
 
 def _config_of(base: ParameterSet) -> str:
     """The configuration whose layout is that of the weights to build upon."""
-    from server.training.errors import RequestError
+    from server.training.errors import TrainingRequestError
     from server.training.model import CONFIGS
     from server.training.parameters import layout_of
 
     for name, config in CONFIGS.items():
         if layout_of(config) == base.layout:
             return name
-    raise RequestError(
+    raise TrainingRequestError(
         "expected a head that was trained here as a spoken-command model "
         f"({', '.join(CONFIGS)}), found weights of another layout"
     )

@@ -1,8 +1,8 @@
 """Errors of the training recipes.
 
 TrainingError
-├── DivergedError   the loss is not finite: lower the learning rate or look at the data
-└── RequestError    what was asked for does not fit together: mend the request
+├── DivergedError          the loss is not finite: lower the learning rate or look at the data
+└── TrainingRequestError   what was asked for does not fit together: mend the request
 """
 
 
@@ -14,5 +14,5 @@ class DivergedError(TrainingError):
     """Training cannot go on. The message names the step."""
 
 
-class RequestError(TrainingError):
+class TrainingRequestError(TrainingError):
     """A recipe was asked for something impossible. The message says what was expected."""

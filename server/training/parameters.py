@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffcodec import Layout, ParameterSet
+from diffcodec import Dtype, Layout, ParameterSet, TensorSpec
 from server.training.model import ModelConfig, SpokenCommandModel
 
 Weights = Mapping[str, Tensor]
@@ -22,7 +22,12 @@ def new_model(config: ModelConfig, seed: int) -> SpokenCommandModel:
 
 def layout_of(config: ModelConfig) -> Layout:
     """The canonical layout of a model of these sizes."""
-    return to_parameters(SpokenCommandModel(config)).layout
+    # On the meta device nothing is allocated and no randomness is drawn.
+    with torch.device("meta"):
+        model = SpokenCommandModel(config)
+    return Layout.of(
+        TensorSpec(name, Dtype.FLOAT32, tuple(p.shape)) for name, p in model.named_parameters()
+    )
 
 
 def to_parameters(model: nn.Module) -> ParameterSet:
@@ -32,9 +37,6 @@ def to_parameters(model: nn.Module) -> ParameterSet:
     )
 
 
-def to_weights(parameters: ParameterSet, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+def to_weights(parameters: ParameterSet) -> dict[str, Tensor]:
     """Copy canonical parameters into torch tensors without gradients."""
-    return {
-        name: torch.tensor(np.asarray(array), device=device)
-        for name, array in parameters.arrays.items()
-    }
+    return {name: torch.tensor(np.asarray(array)) for name, array in parameters.arrays.items()}

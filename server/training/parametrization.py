@@ -91,10 +91,6 @@ class Sparse:
         """F_t + G."""
         return {name: w + self._diff[name] for name, w in self._anchor.items()}
 
-    def diff(self) -> dict[str, Tensor]:
-        """A copy of G, zero where it is pruned."""
-        return {name: g.detach().clone() for name, g in self._diff.items()}
-
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         """Move the pruning on (until r_f) and keep pruned entries at zero."""

@@ -28,11 +28,11 @@ from diffcodec import (
     lossless_diff,
 )
 from diffcodec.hash_fit import array_lengths
-from server.training.errors import RequestError
+from server.training.errors import TrainingRequestError
 from server.training.examples import Examples
 from server.training.graph import build_graph
 from server.training.learn import Progress, Schedule, learn
-from server.training.model import CONFIGS, ModelConfig, SpokenCommandModel
+from server.training.model import CONFIGS, SpokenCommandModel
 from server.training.parameters import Weights, layout_of, new_model, to_weights
 from server.training.parametrization import CubicSchedule, Dense, Hashed, Sparse
 from speech.card import Card
@@ -104,7 +104,7 @@ def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGen
     """Learn one generation.
 
     Raises:
-        RequestError: recipe, base, budget and configuration do not fit together.
+        TrainingRequestError: recipe, base, budget and configuration do not fit together.
         BudgetError: the budget cannot hold even the smallest diff.
         DivergedError: the loss is not finite any more.
         AudioError: a recording cannot be read.
@@ -114,22 +114,24 @@ def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGen
     config = _named("configuration", request.config, CONFIGS)
     phrases = request.corpus.phrases()
     if len(phrases) < 2:
-        raise RequestError(f"expected at least two phrases to tell apart, found {list(phrases)}")
+        raise TrainingRequestError(
+            f"expected at least two phrases to tell apart, found {list(phrases)}"
+        )
     train = request.corpus.split("train")
     if not train.utterances:
-        raise RequestError("expected recordings of the train split, found none")
+        raise TrainingRequestError("expected recordings of the train split, found none")
     examples = Examples.of(train, phrases)
     stream = list(RECIPES).index(request.recipe)  # each recipe draws from a stream of its own
     rng = np.random.default_rng([request.seed, request.generation, stream])
-    task = _Task(request, config, new_model(config, request.seed), examples, rng, progress)
-    diff, loss = recipe(task)
+    model, layout = new_model(config, request.seed), layout_of(config)
+    diff, loss = recipe(_Task(request, layout, model, examples, rng, progress))
     return TrainedGeneration(
         diff=diff,
-        graph=build_graph(config, layout_of(config)),
+        graph=build_graph(config, layout),
         card=Card(phrases),
         loss=loss,
         seconds=time.monotonic() - started,
-        free_parameters=count_free(diff, layout_of(config)),
+        free_parameters=count_free(diff, layout),
     )
 
 
@@ -138,7 +140,7 @@ class _Task:
     """A request with everything that a recipe needs in hand."""
 
     request: TrainingRequest
-    config: ModelConfig
+    layout: Layout
     model: SpokenCommandModel
     examples: Examples
     rng: np.random.Generator
@@ -147,17 +149,19 @@ class _Task:
     @property
     def budget_bytes(self) -> int:
         if self.request.budget_bytes is None:
-            raise RequestError(f"recipe {self.request.recipe}: expected a budget, found none")
+            raise TrainingRequestError(
+                f"recipe {self.request.recipe}: expected a budget, found none"
+            )
         return self.request.budget_bytes
 
     @property
     def base(self) -> ParameterSet:
         if self.request.base is None:
-            raise RequestError(
+            raise TrainingRequestError(
                 f"recipe {self.request.recipe}: expected a generation to build upon, found none"
             )
-        if self.request.base.layout != layout_of(self.config):
-            raise RequestError(
+        if self.request.base.layout != self.layout:
+            raise TrainingRequestError(
                 f"expected a base of the layout of configuration {self.request.config!r}, "
                 "found another"
             )
@@ -182,7 +186,7 @@ def train_compressed(task: _Task) -> tuple[bytes, float]:
     """From scratch, pruned while it learns: the compressed baseline BLC.
 
     A pruned model is a sparse diff on zeros, so the same parametrization and the same file
-    serve. As in the paper it is pruned later than a diff, once the model has learned something.
+    serve. As in the paper (4.1) it is pruned later than a diff, once the model has learned something.
     """
     weights = task.fresh_weights()
     zeros = {name: torch.zeros_like(w) for name, w in weights.items()}
@@ -205,7 +209,7 @@ def _train_pruned(
     prune_to: float,
 ) -> tuple[bytes, float]:
     """Prune by magnitude down to what the encoded file can carry, then go on with the rest."""
-    steps, size = task.request.steps, layout_of(task.config).parameter_count
+    steps, size = task.request.steps, task.layout.parameter_count
     sparsity = 1.0 - aimed_density(size, task.budget_bytes)
     pruning = CubicSchedule(sparsity, int(prune_from * steps), int(prune_to * steps))
     sparse = Sparse(anchor, start, pruning)
@@ -215,7 +219,7 @@ def _train_pruned(
 
     def after_step(step: int, steps: int, loss: float) -> None:
         if step == pruning.last_step:
-            sparse.prune_to(count_free(fit(), layout_of(task.config)))
+            sparse.prune_to(count_free(fit(), task.layout))
         task.progress(step, steps, loss)
 
     fit()  # refuses a hopeless budget now, not after the training
@@ -248,9 +252,9 @@ def train_hash(task: _Task) -> tuple[bytes, float]:
     The free values scale weights of about 0.05, so they learn at a higher rate than weights.
     """
     anchor = to_weights(task.base)
-    size = task.base.layout.parameter_count
+    size = task.layout.parameter_count
     share = min(1.0, 8 * task.budget_bytes / HASH_BITS_PER_ENTRY / size)
-    lengths = array_lengths(task.base.layout, share)
+    lengths = array_lengths(task.layout, share)
     hash_seed = (task.request.seed << 32) + task.request.generation
     hashed = Hashed(anchor, lengths, HASHES, hash_seed)
 
@@ -288,5 +292,5 @@ def _frozen(weights: Weights) -> ParameterSet:
 
 def _named(kind: str, name: str, choices: Mapping[str, Named]) -> Named:
     if name not in choices:
-        raise RequestError(f"expected a {kind} of {', '.join(choices)}, found {name!r}")
+        raise TrainingRequestError(f"expected a {kind} of {', '.join(choices)}, found {name!r}")
     return choices[name]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from diffcodec import BudgetError, ParameterSet, apply, decode
-from server.training.errors import DivergedError, RequestError
+from server.training.errors import DivergedError, TrainingRequestError
 from server.training.evaluate import accuracy
 from server.training.learn import Schedule
 from server.training.model import CONFIGS
@@ -105,7 +105,7 @@ def test_training_is_deterministic_and_depends_on_the_seed(
 def test_impossible_requests_are_refused(
     change: dict[str, object], message: str, corpus: Corpus, first: ParameterSet
 ) -> None:
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(TrainingRequestError, match=message):
         train(replace(later("sparse", corpus, first), **change))
 
 
@@ -121,7 +121,7 @@ def test_a_budget_below_the_smallest_file_is_refused_before_training(
 
 def test_a_base_of_another_layout_is_refused(corpus: Corpus) -> None:
     other = ParameterSet.zeros(layout_of(CONFIGS["small"]))
-    with pytest.raises(RequestError, match="layout"):
+    with pytest.raises(TrainingRequestError, match="layout"):
         train(later("sparse", corpus, other))
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from server.cli import app
 from server.home import ServerHome
-from server.training.errors import RequestError
+from server.training.errors import TrainingRequestError
 from tests.tone_corpus import write_tone_corpus
 
 WORDS = {"red": "a", "green": "a", "blue": "b"}
@@ -71,7 +71,7 @@ def test_impossible_orders_publish_nothing(
     options: tuple[str, ...], message: str, home: Path, corpus: Path
 ) -> None:
     done = train(home, corpus, *options)
-    assert isinstance(done.exception, RequestError)
+    assert isinstance(done.exception, TrainingRequestError)
     assert message in str(done.exception)
     assert generations(home) == 0
 
@@ -82,7 +82,7 @@ def test_without_recordings_to_measure_on_nothing_is_published(home: Path, corpu
     kept = [row for row in rows if not (",test," in row and "blue" not in row)]
     manifest.write_text("\n".join(kept) + "\n")
     done = train(home, corpus, "--method", "dense", "--domains", "a")
-    assert isinstance(done.exception, RequestError)
+    assert isinstance(done.exception, TrainingRequestError)
     assert "test split" in str(done.exception)
     assert generations(home) == 0
 
@@ -90,7 +90,7 @@ def test_without_recordings_to_measure_on_nothing_is_published(home: Path, corpu
 def test_another_configuration_than_the_heads_is_refused(home: Path, corpus: Path) -> None:
     train_first(home, corpus)
     done = train(home, corpus, "--method", "sparse", "--budget", "4KB", "--config", "small")
-    assert isinstance(done.exception, RequestError)
+    assert isinstance(done.exception, TrainingRequestError)
     assert "'tiny'" in str(done.exception)
     assert generations(home) == 1
 
