@@ -186,7 +186,7 @@ def train_compressed(task: _Task) -> tuple[bytes, float]:
     """From scratch, pruned while it learns: the compressed baseline BLC.
 
     A pruned model is a sparse diff on zeros, so the same parametrization and the same file
-    serve. As in the paper (4.1) it is pruned later than a diff, once the model has learned something.
+    serve. As in the paper (4.1) it is pruned later than a diff, once it has learned something.
     """
     weights = task.fresh_weights()
     zeros = {name: torch.zeros_like(w) for name, w in weights.items()}
