@@ -223,6 +223,8 @@ def _update_as_json(result: UpdateResult) -> Mapping[str, object]:
         "apply_peak_rss_bytes": costs.apply_peak_rss_bytes,
         "peak_rss_bytes": peak_rss_bytes(),
         "is_reported": result.is_reported,
+        "is_repair": result.repaired is not None,
+        "repaired": result.repaired,
     }
 
 
@@ -235,7 +237,9 @@ def _update_as_text(result: UpdateResult) -> str:
     if not result.steps:
         return f"up to date: generation {result.after.number}\n{wire}"
     before = f"generation {result.before.number}" if result.before else "nothing"
+    repaired = [f"repaired from a snapshot: {result.repaired}"] if result.repaired else []
     lines = [
+        *repaired,
         f"updated from {before} to generation {result.after.number}",
         f"steps: {len(result.steps)}, {result.diff_bytes:,} bytes of diffs",
         wire,

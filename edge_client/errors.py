@@ -18,6 +18,7 @@ EdgeError
 └── ConfigurationError          a person must change something
     ├── AddressError            a server's address that cannot be used
     ├── HomeError               the home's own files are missing or damaged
+    │   └── UnreadableSlotError the installed generation cannot be read; an update replaces it
     ├── NotEnrolledError        enrol first
     ├── AlreadyEnrolledError    the home belongs to another server or model
     ├── NoGenerationError       nothing is installed yet: update first
@@ -138,6 +139,10 @@ class HomeError(ConfigurationError):
     """The home's own files are missing, damaged, or of another version."""
 
     code = "HOME_DAMAGED"
+
+
+class UnreadableSlotError(HomeError):
+    """Pointer, record or layout of what is installed is damaged; a snapshot can replace it."""
 
 
 class NotEnrolledError(ConfigurationError):

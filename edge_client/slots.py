@@ -24,7 +24,7 @@ from pathlib import Path
 
 from diffcodec import CodecError, Layout
 from edge_client import durable
-from edge_client.errors import DigestMismatchError, EdgeError, HomeError
+from edge_client.errors import DigestMismatchError, EdgeError, HomeError, StorageError
 from edge_client.offer import Generation
 
 SLOT_NAMES = ("a", "b")
@@ -122,7 +122,7 @@ class Slot:
         try:
             return Layout.from_json(_read_text(path))
         except CodecError as error:
-            raise HomeError(f"{path}: {error}") from error
+            raise HomeError(f"{path}: {error}; run: ota-edge update") from error
 
     def record(self) -> SlotRecord:
         """Read what the slot holds.
@@ -135,7 +135,7 @@ class Slot:
         try:
             return SlotRecord.from_json(_read_text(path))
         except HomeError as error:
-            raise HomeError(f"{path}: {error}") from error
+            raise HomeError(f"{path}: {error}; run: ota-edge update") from error
 
     def weights_bytes(self) -> int:
         """Length of the flat store."""
@@ -219,18 +219,23 @@ class Slots:
         """The slot that serves; None before the first update.
 
         Raises:
-            HomeError: the pointer names no slot. It is never guessed.
+            HomeError: the pointer names no slot. It is never guessed; an update repairs it.
         """
         if not self.pointer.exists():
             return None
         name = _read_text(self.pointer).strip()
         if name not in SLOT_NAMES:
-            raise HomeError(f"{self.pointer}: expected 'a' or 'b', found {name[:20]!r}")
+            raise HomeError(
+                f"{self.pointer}: expected 'a' or 'b', found {name[:20]!r}; run: ota-edge update"
+            )
         return self._slot(name)
 
     def passive(self) -> Slot:
-        """The slot that may be written."""
-        active = self.active()
+        """The slot that may be written: any, where the pointer is damaged and so none serves."""
+        try:
+            active = self.active()
+        except (HomeError, StorageError):
+            active = None
         return self._slot("b" if active is not None and active.name == "a" else "a")
 
     def installed(self) -> "Installed | None":
@@ -263,4 +268,4 @@ def _read_text(path: Path) -> str:
         try:
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise HomeError(f"{path}: expected UTF-8 text") from error
+            raise HomeError(f"{path}: expected UTF-8 text; run: ota-edge update") from error

@@ -4,6 +4,9 @@ The order is what makes it safe: everything is downloaded and checked first, the
 filled, read back and tried, and only then does the pointer move. Wherever a power cut comes, the
 home holds the old generation or the new one, and the next update starts from there.
 
+What is installed may have rotted since. An update that finds it damaged, or finds that the server
+knows no way on from it, starts again from a snapshot, as on a device that holds nothing.
+
     >>> result = update(EdgeHome(Path("home")))
     >>> result.after.number, result.traffic.received_bytes
     (4, 40231)
@@ -17,7 +20,17 @@ from pathlib import Path
 
 from edge_client import download, durable
 from edge_client.chain import Weights, apply_chain, rebuilt_bytes
-from edge_client.errors import DigestMismatchError, EdgeError, OfferError, StorageError
+from edge_client.errors import (
+    DigestMismatchError,
+    EdgeError,
+    HomeError,
+    OfferError,
+    RejectedError,
+    StorageError,
+    UnknownGenerationError,
+    UnreadableSlotError,
+    WrongBaseError,
+)
 from edge_client.footprint import peak_rss_bytes, require_space
 from edge_client.home import EdgeHome
 from edge_client.inference import check_health
@@ -67,6 +80,8 @@ class UpdateResult:
         steps: The diffs that were applied; none when there was nothing to do.
         costs: What it took.
         is_reported: The server has heard of the success.
+        repaired: What was wrong with the installed generation, so that a snapshot replaced it;
+            None: nothing.
     """
 
     before: Generation | None
@@ -75,6 +90,7 @@ class UpdateResult:
     steps: tuple[Step, ...] = ()
     costs: Costs = Costs()
     is_reported: bool = True
+    repaired: str | None = None
 
     @property
     def diff_bytes(self) -> int:
@@ -97,6 +113,7 @@ def update(
             The server is told, if it can be reached.
     """
     retry = retry or Retry()
+    home.config()  # before the lock makes a folder of a name that was mistyped
     with home.locked():
         config = home.config()
         with Connection.open(config.server, retry) as server:
@@ -115,7 +132,47 @@ class _Update:
     on_progress: OnProgress
 
     def run(self) -> UpdateResult:
-        installed = self.home.slots.installed()
+        """Follow the server; from a snapshot, if what is installed cannot be built on."""
+        installed = None
+        try:
+            installed = self._installed()
+            result = self._follow(installed)
+            if installed and not result.steps:
+                installed.slot.verify(installed.record)
+        except EdgeError as error:
+            if not _calls_for_a_snapshot(error, installed):
+                raise
+            return self._repair(installed, error)
+        return result
+
+    def _installed(self) -> Installed | None:
+        """What serves, if it can be read at all.
+
+        Raises:
+            UnreadableSlotError: pointer, record or layout is damaged.
+        """
+        try:
+            installed = self.home.slots.installed()
+            if installed is not None:
+                installed.slot.layout()
+        except (HomeError, StorageError) as error:
+            raise UnreadableSlotError(str(error)) from error
+        return installed
+
+    def _repair(self, installed: Installed | None, damage: EdgeError) -> UpdateResult:
+        """Replace what is installed by a snapshot; the other slot takes it, as always."""
+        result = self._follow(None)
+        if not result.steps:
+            raise damage
+        before = installed.record.generation if installed else None
+        return replace(result, before=before, repaired=str(damage))
+
+    def _follow(self, installed: Installed | None) -> UpdateResult:
+        """Ask what to do and do it.
+
+        Args:
+            installed: What to build on; None: nothing, a snapshot is needed.
+        """
         before = installed.record.generation if installed else None
         held = installed.sound_files() if installed else {}
         answer = self.server.check_in(self.device_id, before, held)
@@ -245,6 +302,23 @@ class _Update:
             # The generation serves whether the server knows or not; the next check-in says so.
             return False
         return True
+
+
+def _calls_for_a_snapshot(error: EdgeError, installed: Installed | None) -> bool:
+    """Whether an update failed for what the device holds, not for what it was offered."""
+    if isinstance(error, UnreadableSlotError):
+        return True
+    if installed is None:
+        return False
+    if isinstance(error, WrongBaseError | UnknownGenerationError):
+        return True
+    if not isinstance(error, RejectedError | HomeError | StorageError):
+        return False
+    try:
+        installed.slot.verify(installed.record)
+    except (DigestMismatchError, HomeError, StorageError):
+        return True
+    return False
 
 
 def goal_of(plan: Plan, installed: SlotRecord | None) -> SlotRecord:

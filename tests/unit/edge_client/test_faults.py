@@ -18,6 +18,7 @@ from edge_client.errors import (
     DiskFullError,
     EdgeError,
     HomeBusyError,
+    HomeError,
     NotEnrolledError,
     OfferError,
     ServerUnavailableError,
@@ -42,6 +43,7 @@ from tests.unit.edge_client.models import (
     foreign_card,
     full_diff,
     generation,
+    snapshot,
     weights,
     write_recording,
 )
@@ -248,13 +250,29 @@ def test_a_server_that_comes_late_is_waited_for(
     assert stored(home) == generation(0)
 
 
-def test_a_generation_that_the_server_does_not_know_is_said_plainly(
+def test_a_generation_that_the_server_does_not_know_is_left_by_a_snapshot(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    update(home)
+    server.generations.clear()
+    server.publish(weights(5), snapshot(weights(5)), base=None)
+    server.routes[None].pop(0)
+    result = update(home)
+    assert (result.before.digest, result.after.digest) == (
+        generation(0).digest(),
+        weights(5).digest(),
+    )
+    assert "no such generation" in result.repaired
+    assert stored(home) == weights(5)
+
+
+def test_a_server_that_refuses_the_snapshot_too_is_said_plainly(
     home: EdgeHome, server: FakeServer
 ) -> None:
     update(home)
     before = content_of(home)
-    server.generations[0] = server.generations[0].__class__(bytes(32), b"", b"")
-    with pytest.raises(UnknownGenerationError, match="no such generation"):
+    server.lie.failing_calls, server.lie.status = 2, grpc.StatusCode.FAILED_PRECONDITION
+    with pytest.raises(UnknownGenerationError, match="told to fail"):
         update(home)
     assert content_of(home) == before
 
@@ -296,17 +314,67 @@ def test_a_generation_that_does_not_answer_never_serves(
     assert server.outcomes()[-1] == ("FAILED", "UNHEALTHY")
 
 
-def test_a_base_that_rotted_on_the_disk_is_found_before_it_is_used(
+ROTTING = ["weights.bin", "layout.json", "generation.json", "model.onnx", "card.json", "current"]
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def one_bit(path: Path) -> None:
+    """In the middle: a name or a digest, where the file is text."""
+    content = bytearray(path.read_bytes())
+    content[(len(content) - 1) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("is_behind", [True, False], ids=["behind", "up-to-date"])
+@pytest.mark.parametrize("rot", [missing, empty, one_bit], ids=lambda rot: rot.__name__)
+@pytest.mark.parametrize("name", ROTTING)
+def test_what_rotted_on_the_disk_is_repaired_by_one_update(
+    home: EdgeHome, server: FakeServer, name: str, rot: Callable[[Path], None], is_behind: bool
+) -> None:
+    update(home)
+    rot(home.slots.pointer if name == "current" else home.slots.active().path / name)
+    if is_behind:
+        server.publish_next()
+    result = update(home)
+    assert stored(home) == generation(int(is_behind))
+    active = home.slots.installed()
+    active.slot.verify(active.record)
+    Recognizer.open(home)
+    # Without a pointer nothing is installed; graph and card of the diff's target come anew.
+    if name != "current" or rot is not missing:
+        assert result.repaired or name in ("model.onnx", "card.json")
+    assert server.outcomes()[-1] == ("COMMITTED", "")
+    assert update(home).steps == ()
+
+
+def test_a_base_that_rotted_is_reported_before_it_is_repaired(
     home: EdgeHome, server: FakeServer
 ) -> None:
     update(home)
-    stored_weights = home.slots.active().weights
-    content = bytearray(stored_weights.read_bytes())
-    content[100] ^= 1
-    stored_weights.write_bytes(content)
+    one_bit(home.slots.active().weights)
     server.publish_next()
-    with pytest.raises(WrongBaseError):
-        update(home)
+    assert "the diff to generation 1" in update(home).repaired
+    assert server.outcomes()[-4:] == [
+        ("STARTED", ""),
+        ("FAILED", "WRONG_BASE"),
+        ("STARTED", ""),
+        ("COMMITTED", ""),
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"c", b"\xff\xfe"])
+def test_a_damaged_pointer_says_what_to_run(home: EdgeHome, content: bytes) -> None:
+    update(home)
+    home.slots.pointer.write_bytes(content)
+    with pytest.raises(HomeError, match="run: ota-edge update"):
+        Recognizer.open(home)
 
 
 def test_too_little_room_is_found_before_anything_is_fetched(
