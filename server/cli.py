@@ -19,7 +19,7 @@ from server.domain import Generation
 from server.errors import PublishError, ServerError
 from server.graph import graph_without_weights
 from server.home import ServerHome
-from server.publishing import add_direct_diff, diff_from_head, layout_after, publish
+from server.publishing import diff_from_head, layout_after, publish, require_model_name
 from server.serving import ListenAddress, serve_until_signal
 from server.status import ModelStatus, status_of
 from server.training.cli import train
@@ -105,6 +105,9 @@ def publish_command(
             "--from", metavar="N", help="Add an exact diff from generation N. Repeatable."
         ),
     ] = None,
+    branch: Annotated[
+        bool, typer.Option("--branch", help="Let the diff's base be older than the newest.")
+    ] = False,
     as_json: JsonOption = False,
     database: DatabaseOption = None,
     store: StoreOption = None,
@@ -123,8 +126,10 @@ def publish_command(
     budget_bytes = _parse_budget(budget, weights)
     opened = ServerHome.open(home, database=database, store=store)
     try:
+        require_model_name(model)
         for base in bases or ():
-            opened.registry.generation(model, base)  # before anything is published
+            opened.registry.generation(model, base)  # before a long search for the best diff
+        head = opened.registry.head(model)
         with progress.status(f"publishing {weights}"):
             diff = _diff_of(opened, model, weights, budget_bytes)
             layout = layout_after(opened, model, diff)
@@ -133,11 +138,11 @@ def publish_command(
                 model,
                 diff,
                 graph=_graph_of(graph, weights, layout),
-                card=_read_card(card),
+                card=_read(card) if card is not None else None,
+                expected_head=head.number if head is not None else None,
+                branch=branch,
+                direct_from=bases or (),
             )
-        for base in bases or ():
-            with progress.status(f"diff from generation {base}"):
-                add_direct_diff(opened, model, base, generation.number)
     finally:
         opened.close()
     dense_bytes = sum(spec.nbytes for spec in layout.tensors)
@@ -214,17 +219,6 @@ def _graph_of(graph: Path | None, weights: Path, layout: Layout) -> bytes | None
     if graph is None and weights.suffix != ".onnx":
         return None
     return graph_without_weights(graph or weights, layout)
-
-
-def _read_card(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    content = _read(path)
-    try:
-        json.loads(content)
-    except ValueError as error:
-        raise PublishError(f"{path}: expected a card in JSON: {error}") from error
-    return content
 
 
 def _read(path: Path) -> bytes:

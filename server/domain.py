@@ -15,6 +15,9 @@ from enum import StrEnum
 DIGEST_BYTES = 32
 """Length of a SHA-256, of blobs and of dense weights alike."""
 
+LONGEST_NAME = 200
+"""Characters in the name of a model or a device."""
+
 
 @dataclass(frozen=True)
 class Blob:

@@ -10,7 +10,9 @@ registry hears of it.
 Not for: deciding what the weights should be (server.training, or the caller).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from types import EllipsisType
 
 from diffcodec import (
     Layout,
@@ -23,9 +25,11 @@ from diffcodec import (
     read_header,
 )
 from server.devices import Clock, utc_now
-from server.domain import Blob, Generation, Step
-from server.errors import PublishError
+from server.domain import LONGEST_NAME, Blob, Generation, Step
+from server.errors import ConflictError, PublishError
 from server.home import ServerHome
+from speech.card import Card
+from speech.errors import CardError
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ def publish(
     *,
     graph: bytes | None = None,
     card: bytes | str | None = None,
+    expected_head: int | EllipsisType | None = ...,
+    branch: bool = False,
+    direct_from: Iterable[int] = (),
     now: Clock = utc_now,
 ) -> Generation:
     """Make the next generation of a model out of a diff.
@@ -54,19 +61,30 @@ def publish(
         diff: An encoded .ndiff: a snapshot, or one whose base is a generation of this model.
         graph: model.onnx with external weights; the parent's without it.
         card: JSON that says what the model is; the parent's without it.
+        expected_head: The newest generation that the caller built upon (None: there was none);
+            `...` for whatever is the newest when publishing begins.
+        branch: Let the diff's base be an older generation than the newest.
+        direct_from: Older generations to offer an exact diff from as well.
         now: The clock.
 
     Returns:
         The new generation, whose weights are what the diff leads to.
 
     Raises:
-        PublishError: the diff has another base, or a new layout comes without its graph.
-        CodecError: the diff is not a sound file.
+        PublishError: the diff has another base, a new layout comes without its graph, the card
+            is none, or a new model's name is none.
+        CodecError: the diff is not a sound file, or a direct one has another layout.
+        NotFoundError: a generation of `direct_from` does not exist.
         ConflictError: another generation was published meanwhile; nothing was.
         StorageError: disk or database failed; nothing was published.
     """
-    head = home.registry.head(model)
+    head = _require_head(home, model, expected_head)
+    if head is None:
+        require_model_name(model)
+    _require_card(card)
     result = _apply(home, model, diff)
+    if not branch:
+        _require_newest_base(model, head, result.base)
     parent = result.base or head
     fingerprint = result.weights.layout.fingerprint
     if graph is None and parent is not None and parent.layout_fingerprint != fingerprint:
@@ -88,12 +106,32 @@ def publish(
     )
     base = result.base.number if result.base is not None else None
     routes = {diff: base, snapshot: None}  # one entry where the diff is that very snapshot
+    for start in direct_from:
+        old = weights_of(home, model, start)
+        routes.setdefault(encode(lossless_diff(old, result.weights), old), start)
+    # The registry takes the next number and no other: who built on an older head loses here.
     steps = [
         Step(start, generation.number, generation.digest, _store(home, content))
         for content, start in routes.items()
     ]
     home.registry.add_generation(generation, steps)
     return generation
+
+
+def require_model_name(name: str) -> None:
+    """Refuse a name that a new model cannot have: it stands in messages, paths and tables.
+
+    Raises:
+        PublishError: it is empty, over 200 characters, or has '/' or control characters.
+    """
+    if not 0 < len(name) <= LONGEST_NAME:
+        raise PublishError(
+            f"expected a model name of 1 to {LONGEST_NAME} characters, found {len(name)}"
+        )
+    if "/" in name or not name.isprintable():
+        raise PublishError(
+            f"expected a model name without '/' and control characters, found {name!r}"
+        )
 
 
 def diff_from_head(
@@ -181,6 +219,40 @@ def layout_after(home: ServerHome, model: str, diff: bytes) -> Layout:
     if header.layout is None:
         raise PublishError("expected a snapshot with its layout, found none")
     return header.layout
+
+
+def _require_head(
+    home: ServerHome, model: str, expected: int | EllipsisType | None
+) -> Generation | None:
+    head = home.registry.head(model)
+    found = head.number if head is not None else None
+    if expected is not ... and expected != found:
+        raise ConflictError(
+            f"expected {_generation_name(expected)} as the newest of model {model!r}, "
+            f"found {_generation_name(found)}: another one was published meanwhile"
+        )
+    return head
+
+
+def _generation_name(number: int | None) -> str:
+    return "no generation" if number is None else f"generation {number}"
+
+
+def _require_newest_base(model: str, head: Generation | None, base: Generation | None) -> None:
+    if base is not None and head is not None and base.number != head.number:
+        raise PublishError(
+            f"expected a diff from generation {head.number}, the newest of model {model!r}, "
+            f"found one from generation {base.number}; it would be a branch"
+        )
+
+
+def _require_card(card: bytes | str | None) -> None:
+    if card is None:
+        return
+    try:
+        Card.from_json(card if isinstance(card, str) else card.decode())
+    except (CardError, UnicodeDecodeError, RecursionError) as error:
+        raise PublishError(f"the card cannot be used: {error}") from error
 
 
 def _apply(home: ServerHome, model: str, diff: bytes) -> _Result:

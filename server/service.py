@@ -16,7 +16,7 @@ from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_
 from server import devices
 from server.artifacts import ArtifactStore
 from server.devices import Answer, Installed
-from server.domain import DIGEST_BYTES, Blob, Outcome, Plan, Report, Step
+from server.domain import DIGEST_BYTES, LONGEST_NAME, Blob, Outcome, Plan, Report, Step
 from server.errors import (
     ConflictError,
     InputError,
@@ -39,7 +39,6 @@ CHUNK_BYTES = 256 * 1024
 # One visit to a thread costs about as much as reading a chunk: fetch several at once.
 READ_BYTES = 4 * CHUNK_BYTES
 
-LONGEST_NAME = 200
 LONGEST_CODE = 64
 MOST_HELD = 64
 LARGEST_COUNT = 2**63 - 1  # what a BIGINT column holds

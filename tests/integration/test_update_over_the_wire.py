@@ -11,7 +11,7 @@ from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_
 from server.home import ServerHome
 from server.publishing import publish, weights_of
 from tests.integration.served_home import channel_to
-from tests.unit.server.models import snapshot, weights
+from tests.unit.server.models import CARD, snapshot, weights
 
 TIMEOUT_S = 20
 HEAD = 3
@@ -21,7 +21,7 @@ HEAD = 3
 def home(tmp_path: Path):
     """A snapshot and three budgeted diffs."""
     made = ServerHome.create(tmp_path / "srv")
-    publish(made, "digits", snapshot(weights(0)), graph=b"graph", card="{}")
+    publish(made, "digits", snapshot(weights(0)), graph=b"graph", card=CARD)
     for number in range(HEAD):
         base = weights_of(made, "digits", number)
         publish(made, "digits", fit_sparse(base, weights(number + 1), 2_000))

@@ -3,6 +3,9 @@
 import numpy as np
 
 from diffcodec import Diff, Layout, ParameterSet, SparseDiff, encode, lossless_diff
+from speech.card import Card
+
+CARD = Card(("no", "yes")).to_json()
 
 
 def weights(seed: int, columns: int = 300) -> ParameterSet:

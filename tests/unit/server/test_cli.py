@@ -192,9 +192,11 @@ def one_generation(cli: Cli, srv: Path, tmp_path: Path) -> Path:
         (["text.onnx"], "text.onnx"),
         (["1.safetensors", "--budget", "10"], "10"),
         (["1.safetensors", "--from", "7"], "generation 7"),
-        (["1.safetensors", "--card", "text.ndiff"], "expected a card in JSON"),
+        (["1.safetensors", "--card", "text.ndiff"], "expected a card"),
         (["1.safetensors", "--card", "missing.json"], "missing.json"),
         (["1.safetensors", "--graph", "text.onnx"], "text.onnx"),
+        (["1.safetensors", "--model", "a/b"], "expected a model name"),
+        (["1.safetensors", "--model", ""], "expected a model name"),
     ],
 )
 @pytest.mark.usefixtures("one_generation")

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,17 @@ import pytest
 
 from diffcodec import CodecError, LayoutError, apply, decode
 from server.artifacts import ArtifactStore
+from server.devices import utc_now
 from server.domain import Blob
-from server.errors import ArtifactError, NotFoundError, PublishError
+from server.errors import ArtifactError, ConflictError, NotFoundError, PublishError
 from server.home import ServerHome
 from server.planner import cheapest_route
 from server.publishing import add_direct_diff, add_route, diff_from_head, publish, weights_of
-from tests.unit.server.models import compressed_snapshot, exact, snapshot, sparse, weights
+from speech.card import Card
+from tests.unit.server.models import CARD, compressed_snapshot, exact, snapshot, sparse, weights
 
 OLD, NEW = weights(1), weights(2)
+NEW_CARD = Card(("one", "two")).to_json()
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def home(tmp_path: Path) -> Iterator[ServerHome]:
 
 
 def test_the_first_generation_is_its_snapshot(home: ServerHome) -> None:
-    made = publish(home, "digits", snapshot(OLD), graph=b"graph", card=b"{}")
+    made = publish(home, "digits", snapshot(OLD), graph=b"graph", card=CARD)
     assert (made.number, made.parent, made.digest) == (0, None, OLD.digest())
     assert weights_of(home, "digits", 0) == OLD
     [step] = home.registry.steps("digits")
@@ -68,13 +72,13 @@ def test_small_snapshots_of_a_compressed_line_are_the_route(home: ServerHome) ->
 
 
 def test_graph_and_card_are_inherited_until_they_are_replaced(home: ServerHome) -> None:
-    first = publish(home, "digits", snapshot(OLD), graph=b"graph", card=b"card")
+    first = publish(home, "digits", snapshot(OLD), graph=b"graph", card=CARD.encode())
     second = publish(home, "digits", sparse(OLD, 1))
     assert (second.graph, second.card) == (first.graph, first.card)
-    third = publish(home, "digits", snapshot(NEW), card="new card")
+    third = publish(home, "digits", snapshot(NEW), card=NEW_CARD)
     assert third.graph == first.graph
     assert third.card is not None
-    assert home.artifacts.read(third.card.sha256, 0, 99) == b"new card"
+    assert home.artifacts.read(third.card.sha256, 0, 99) == NEW_CARD.encode()
 
 
 def test_a_model_can_do_without_graph_and_card(home: ServerHome) -> None:
@@ -82,11 +86,66 @@ def test_a_model_can_do_without_graph_and_card(home: ServerHome) -> None:
     assert (made.graph, made.card) == (None, None)
 
 
-def test_a_diff_from_an_older_generation_can_be_the_next_one(home: ServerHome) -> None:
+def test_a_diff_from_an_older_generation_is_the_next_one_only_as_a_branch(
+    home: ServerHome,
+) -> None:
     publish(home, "digits", snapshot(OLD))
     publish(home, "digits", exact(OLD, NEW))
-    made = publish(home, "digits", sparse(OLD, 1))
+    with pytest.raises(PublishError, match=r"from generation 1, the newest .* found .* 0"):
+        publish(home, "digits", sparse(OLD, 1))
+    made = publish(home, "digits", sparse(OLD, 1), branch=True)
     assert (made.number, made.parent) == (2, 0)
+
+
+def test_who_built_on_an_older_head_publishes_nothing(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD), expected_head=None)
+    publish(home, "digits", sparse(OLD, 1), expected_head=0)
+    for diff in (sparse(OLD, 2), snapshot(NEW)):
+        with pytest.raises(ConflictError, match=r"expected generation 0 .* found generation 1"):
+            publish(home, "digits", diff, expected_head=0)
+    with pytest.raises(ConflictError, match="expected no generation"):
+        publish(home, "digits", snapshot(NEW), expected_head=None)
+    assert [g.parent for g in home.registry.generations("digits")] == [None, 0]
+
+
+def test_of_two_that_publish_on_one_head_at_once_one_is_refused(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+
+    def other_publisher() -> datetime:  # the clock is read after the head, before the registry
+        publish(home, "digits", sparse(OLD, 1), expected_head=0)
+        return utc_now()
+
+    with pytest.raises(ConflictError, match="published meanwhile"):
+        publish(home, "digits", sparse(OLD, 2), expected_head=0, now=other_publisher)
+    assert [g.parent for g in home.registry.generations("digits")] == [None, 0]
+
+
+def test_direct_diffs_are_published_with_the_generation_or_nothing_is(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    publish(home, "digits", exact(OLD, NEW))
+    diff = sparse(NEW, 1)
+    with pytest.raises(NotFoundError, match="generation 7"):
+        publish(home, "digits", diff, direct_from=[0, 7])
+    grown = snapshot(weights(1, columns=301))
+    with pytest.raises(LayoutError, match="300"):
+        publish(home, "digits", grown, graph=b"graph", direct_from=[0])
+    assert len(home.registry.generations("digits")) == 2
+    publish(home, "digits", diff, direct_from=[0])
+    assert {s.base for s in home.registry.steps("digits") if s.target == 2} == {None, 0, 1}
+
+
+@pytest.mark.parametrize("card", [b"{}", b"text", b"\xff", "[" * 100_000, '{"kind": "other"}'])
+def test_a_card_that_no_device_could_use_is_refused(home: ServerHome, card: bytes | str) -> None:
+    with pytest.raises(PublishError, match="the card cannot be used"):
+        publish(home, "digits", snapshot(OLD), card=card)
+    assert home.registry.models() == ()
+
+
+@pytest.mark.parametrize("name", ["", "a" * 201, "a/b", "a\nb", "a\x7f", "a\x00"])
+def test_a_model_begins_with_a_name_that_fits_everywhere(home: ServerHome, name: str) -> None:
+    with pytest.raises(PublishError, match="expected a model name"):
+        publish(home, name, snapshot(OLD))
+    assert publish(home, "a" * 200, snapshot(OLD)).number == 0
 
 
 def test_old_weights_can_come_back_as_a_new_generation(home: ServerHome) -> None:
