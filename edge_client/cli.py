@@ -21,7 +21,7 @@ from rich.progress import Progress as ProgressBar
 
 from edge_client.address import ServerAddress
 from edge_client.enrollment import enroll as enroll_home
-from edge_client.errors import EdgeError
+from edge_client.errors import EdgeError, ListError
 from edge_client.footprint import peak_rss_bytes
 from edge_client.home import EdgeHome
 from edge_client.inference import Recognizer, Transcript
@@ -71,8 +71,9 @@ def enroll(
 ) -> None:
     """Make a folder the home of a device that follows a model.
 
-    A second time with the same server and model changes nothing and succeeds; with others it
-    is refused.
+    A second time asks the server: where it knows the device, nothing changes, and where it has
+    forgotten it, the device enrols anew and keeps what it has installed. Another address is
+    followed from then on; another model is refused.
 
     Example: ota-edge enroll --home device --server 127.0.0.1:50051 --model digits
     """
@@ -116,7 +117,9 @@ def status(home: HomeOption, as_json: JsonOption = False) -> None:
 def infer(
     home: HomeOption,
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE", help="wav or flac, any rate.")
+        # Not Path: typer would check each itself, and refuse all of them for one.
+        list[str] | None,
+        typer.Argument(metavar="FILE", help="wav or flac, any rate."),
     ] = None,
     files_from: Annotated[
         str | None,
@@ -136,7 +139,7 @@ def infer(
     if not files and files_from is None:
         raise typer.BadParameter("expected recordings, as FILE... or by --files-from")
     with _one_line_errors():
-        paths = [*map(str, files or ()), *_listed(files_from)]
+        paths = [*(files or ()), *_listed(files_from)]
         started_s = time.perf_counter()
         recognizer = Recognizer.open(EdgeHome(home))
         load_s = time.perf_counter() - started_s
@@ -282,10 +285,26 @@ def _paths_for_other_programs(installed: Installed | None) -> Mapping[str, str |
 
 
 def _listed(files_from: str | None) -> Sequence[str]:
-    """The paths of a list, one a line; empty lines are passed over."""
+    """The paths of a list, one a line; empty lines are passed over.
+
+    Raises:
+        ListError: it cannot be read.
+    """
     if files_from is None:
         return []
-    text = sys.stdin.read() if files_from == "-" else Path(files_from).read_text(encoding="utf-8")
+    name = "stdin" if files_from == "-" else files_from
+    try:
+        content = sys.stdin.buffer.read() if files_from == "-" else Path(files_from).read_bytes()
+        text = content.decode("utf-8")
+    except OSError as error:
+        raise ListError(
+            f"{name}: expected a list of paths, one a line: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ListError(
+            f"{name}: expected a list of paths in UTF-8, one a line, "
+            f"found the byte {content[error.start]:#04x} at {error.start}"
+        ) from error
     return [line for line in text.splitlines() if line.strip()]
 
 

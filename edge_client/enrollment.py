@@ -1,7 +1,18 @@
 """Make a folder the home of a device that follows one model of one server."""
 
+from contextlib import suppress
+from dataclasses import replace
+
 from edge_client.address import ServerAddress
-from edge_client.errors import AlreadyEnrolledError, NotEnrolledError
+from edge_client.errors import (
+    AlreadyEnrolledError,
+    EdgeError,
+    HomeError,
+    NotEnrolledError,
+    StorageError,
+    UnknownDeviceError,
+    UnknownGenerationError,
+)
 from edge_client.home import Config, EdgeHome
 from edge_client.transport import Connection, Retry
 
@@ -9,33 +20,65 @@ from edge_client.transport import Connection, Retry
 def enroll(
     home: EdgeHome, server: ServerAddress, model: str, name: str, retry: Retry | None = None
 ) -> Config:
-    """Enrol a home. Enrolling it again with the same server and model changes nothing.
+    """Enrol a home; where that is done already, ask the server whether it still knows the device.
+
+    A server that has forgotten it (its registry was lost) enrols it anew. What is installed
+    stays, and the next update says whether a way leads on from it. The same model under another
+    address is followed there from now on.
 
     Args:
         home: Where; the folder is created.
         server: Which server to follow.
         model: Which of its models.
-        name: How people call the device; need not be unique. Not changed by a second time.
+        name: How people call the device; need not be unique. Not changed while it is known.
         retry: How patiently to wait for the server.
 
     Raises:
-        AlreadyEnrolledError: the home follows another server or model; it is left as it is.
+        AlreadyEnrolledError: the home follows another model; it is left as it is.
         UnknownDeviceError: the server has no such model.
-        ServerUnavailableError, ServerFaultError, HomeBusyError
+        ServerUnavailableError, ServerFaultError, HomeBusyError: nothing has changed.
     """
     with home.locked():
         known = _known_config(home)
-        if known is None:
-            with Connection.open(server, retry) as connection:
-                device_id = connection.enroll(model, name)
-            known = Config(server, model, device_id, name)
-            home.save_config(known)
-        elif (known.server, known.model) != (server, model):
+        if known is not None and known.model != model:
             raise AlreadyEnrolledError(
                 f"{home.path} follows {known.model!r} at {known.server} already; "
-                f"expected the same, found {model!r} at {server}: use another home"
+                f"expected the same model, found {model!r} at {server}: use another home"
             )
-        return known
+        try:
+            with Connection.open(server, retry) as connection:
+                config = _followed(home, known, connection, Config(server, model, "", name))
+        except EdgeError:
+            if known is None:
+                home.abandon()
+            raise
+        if config != known:
+            home.save_config(config)
+        return config
+
+
+def _followed(
+    home: EdgeHome, known: Config | None, connection: Connection, wanted: Config
+) -> Config:
+    """The configuration that the server agrees to."""
+    if known is not None and _is_known(home, known, connection):
+        return replace(known, server=wanted.server)
+    return replace(wanted, device_id=connection.enroll(wanted.model, wanted.name))
+
+
+def _is_known(home: EdgeHome, config: Config, connection: Connection) -> bool:
+    """Ask by a check-in, the one call that changes nothing for a device."""
+    generation = None
+    with suppress(HomeError, StorageError):  # what is damaged is for an update to repair
+        installed = home.slots.installed()
+        generation = installed.record.generation if installed else None
+    try:
+        connection.check_in(config.device_id, generation, ())
+    except UnknownDeviceError:
+        return False
+    except UnknownGenerationError:
+        return True
+    return True
 
 
 def _known_config(home: EdgeHome) -> Config | None:

@@ -20,7 +20,8 @@ EdgeError
     ├── HomeError               the home's own files are missing or damaged
     │   └── UnreadableSlotError the installed generation cannot be read; an update replaces it
     ├── NotEnrolledError        enrol first
-    ├── AlreadyEnrolledError    the home belongs to another server or model
+    ├── AlreadyEnrolledError    the home belongs to another model
+    ├── ListError               a list of recordings cannot be read
     ├── NoGenerationError       nothing is installed yet: update first
     ├── NoCardError             what is installed is a model for another program
     ├── UnknownDeviceError      the server does not know this device or model
@@ -150,7 +151,11 @@ class NotEnrolledError(ConfigurationError):
 
 
 class AlreadyEnrolledError(ConfigurationError):
-    """The home follows another model or server."""
+    """The home follows another model."""
+
+
+class ListError(ConfigurationError):
+    """A list of recordings cannot be read or is not text."""
 
 
 class NoGenerationError(ConfigurationError):

@@ -12,7 +12,7 @@
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ class Config:
 
 @dataclass(frozen=True)
 class EdgeHome:
-    """A device's folder. Making one touches nothing; only `locked` and `save_config` write."""
+    """A device's folder. Making one touches nothing; `locked`, `save_config`, `abandon` write."""
 
     path: Path
 
@@ -102,6 +102,13 @@ class EdgeHome:
     def save_config(self, config: Config) -> None:
         """Write config.json, durably."""
         durable.write(self.path / "config.json", config.to_json().encode())
+
+    def abandon(self) -> None:
+        """Remove what locking made of a folder that holds nothing else. Call it while locked."""
+        durable.remove(self.path / "lock")
+        # Whatever else lies there is not ours, and the folder stays.
+        with suppress(OSError):
+            self.path.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator["EdgeHome"]:

@@ -64,7 +64,7 @@ class Recognizer:
         """Load the generation that the home holds.
 
         Raises:
-            NoGenerationError: nothing is installed.
+            NotEnrolledError, NoGenerationError: nothing is installed.
             NoCardError: what is installed is a model for another program.
             UnhealthyError: it does not load or does not answer.
             HomeError, StorageError: a file is damaged or missing.
@@ -180,6 +180,7 @@ def check_health(slot: Slot) -> None:
 def _installed(home: EdgeHome) -> Installed:
     installed = home.slots.installed()
     if installed is None:
+        home.config()  # a mistyped folder is better called not enrolled
         raise NoGenerationError(f"{home.path} holds no generation yet; run: ota-edge update")
     return installed
 

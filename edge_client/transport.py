@@ -209,7 +209,11 @@ class Connection:
     def _translate(self, error: grpc.RpcError, missing: type[EdgeError]) -> EdgeError:
         """The error of this package for a status of gRPC."""
         code = error.code()
-        detail = one_line(error.details() or "no reason given")
+        # Nobody but this process knows the relay; people know the server.
+        told = (error.details() or "no reason given").replace(
+            self._meter.address, str(self._server)
+        )
+        detail = one_line(told)
         if code is grpc.StatusCode.UNAVAILABLE:
             reason = self._meter.connect_failure or detail
             return ServerUnavailableError(f"no server answers at {self._server}: {reason}")

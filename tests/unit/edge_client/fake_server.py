@@ -76,6 +76,7 @@ class FakeServer:
         self.generations: list[Published] = []
         self.routes: dict[int | None, list[tuple[int, bytes]]] = {}
         self.enrolled: list[device_pb2.EnrollRequest] = []
+        self.forgotten: set[str] = set()
 
     @property
     def address(self) -> ServerAddress:
@@ -180,6 +181,8 @@ class _Devices(device_pb2_grpc.DeviceServiceServicer):
     def CheckIn(self, request, context):  # noqa: N802
         server = self.server
         server.maybe_fail(context)
+        if request.device_id in server.forgotten:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no device {request.device_id!r}")
         server.check_ins.append(request)
         if not server.generations:
             return device_pb2.CheckInResponse()

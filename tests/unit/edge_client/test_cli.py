@@ -134,9 +134,11 @@ def test_a_model_without_a_card_is_for_another_program(tmp_path: Path, recording
     assert "ota-edge status --json" in message
 
 
-@pytest.mark.parametrize("command", ["status", "update"])
-def test_before_enrolment_one_line_says_what_to_run(tmp_path: Path, command: str) -> None:
-    assert "is not enrolled; run: ota-edge enroll" in error_of(command, "--home", tmp_path / "none")
+@pytest.mark.parametrize("command", [["status"], ["update"], ["infer", "seven.wav"]])
+def test_before_enrolment_one_line_says_what_to_run(tmp_path: Path, command: list[str]) -> None:
+    message = error_of(*command, "--home", tmp_path / "none")
+    assert "is not enrolled; run: ota-edge enroll" in message
+    assert not (tmp_path / "none").exists()
 
 
 def test_inference_before_the_first_update_says_what_to_run(
@@ -243,7 +245,24 @@ def test_a_list_in_a_file_is_read(home: EdgeHome, recording: Path, tmp_path: Pat
     (tmp_path / "list").write_text(f"{recording}\n")
     done = ota_edge("infer", "--home", home.path, "--files-from", tmp_path / "list")
     assert done.stdout.startswith(f"{recording}\t")
-    assert "nowhere" in error_of("infer", "--home", home.path, "--files-from", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(None, "No such file"), (b"caf\xe9.wav\n", "0xe9 at 3"), ("folder", "Is a directory")],
+)
+def test_a_list_that_cannot_be_read_is_named(
+    home: EdgeHome, tmp_path: Path, content: bytes | str | None, found: str
+) -> None:
+    listing = tmp_path / "listing"
+    if content == "folder":
+        listing.mkdir()
+    elif content is not None:
+        listing.write_bytes(content)
+    message = error_of("infer", "--home", home.path, "--files-from", listing)
+    assert message.startswith(f"error: {listing}: expected a list of paths")
+    assert found in message
+    assert "Errno" not in message
 
 
 def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edge_client import EdgeHome, enroll
+from edge_client import EdgeHome, enroll, update
 from edge_client.address import ServerAddress
 from edge_client.errors import (
     AddressError,
@@ -105,6 +106,42 @@ def test_enrolling_again_alike_changes_nothing(home: EdgeHome, server: FakeServe
     assert len(server.enrolled) == 1
 
 
+def test_a_server_that_lost_its_registry_enrols_the_device_anew(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    update(home)
+    installed = home.slots.installed()
+    server.forgotten.add(home.config().device_id)
+    enroll(home, server.address, "digits", "kitchen")
+    assert (home.config().device_id, home.config().name) == ("device-2", "kitchen")
+    assert home.slots.installed() == installed
+    assert update(home).steps == ()
+
+
+def test_a_model_that_moved_to_another_address_is_followed_there(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    update(home)
+    known = home.config()
+    server.__exit__(None, None, None)
+    server.port = 0
+    with server:
+        moved = enroll(home, server.address, "digits", "test")
+        assert moved == replace(known, server=server.address) == home.config()
+        assert update(home).steps == ()
+    assert len(server.enrolled) == 1
+
+
+def test_a_server_that_cannot_be_asked_leaves_an_enrolled_home_as_it_is(
+    home: EdgeHome, server: FakeServer, retry: Retry
+) -> None:
+    before = home.config()
+    server.__exit__(None, None, None)
+    with pytest.raises(ServerUnavailableError):
+        enroll(home, server.address, "digits", "test", retry)
+    assert home.config() == before
+
+
 def test_enrolling_for_another_model_is_refused(home: EdgeHome, server: FakeServer) -> None:
     before = home.config()
     with pytest.raises(AlreadyEnrolledError, match=r"'digits'.* found 'letters'"):
@@ -119,6 +156,7 @@ def test_a_failed_enrolment_leaves_a_home_that_can_be_enrolled(
     server.lie.failing_calls = 1
     with pytest.raises(ServerUnavailableError):
         enroll(home, server.address, "digits", "test", retry)
+    assert not home.path.exists()
     enroll(home, server.address, "digits", "test", retry)
 
 

@@ -167,3 +167,12 @@ def test_a_blob_without_a_hash_is_no_plan(server: FakeServer) -> None:
     server.lie.plan = lambda plan: plan.graph.Clear()
     with Connection.open(server.address) as connection, pytest.raises(OfferError):
         connection.check_in("d", None, ())
+
+
+def test_an_error_names_the_server_and_never_the_relay(server: FakeServer) -> None:
+    with Connection.open(server.address) as connection:
+        relay = connection._meter.address
+        server.lie.failing_calls, server.lie.status = 1, grpc.StatusCode.INTERNAL
+        server.lie.details = f"ipv4:{relay}: reset"
+        with pytest.raises(ServerFaultError, match=f"ipv4:{server.address}: reset"):
+            connection.check_in("device", None, ())
