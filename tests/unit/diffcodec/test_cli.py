@@ -161,6 +161,22 @@ def test_inputs_are_never_written_over(folder: Path, output: str):
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize("output", ["taken", ".", ".."])
+def test_a_folder_in_the_place_of_the_output_is_named_and_nothing_is_left(
+    folder: Path, output: str
+):
+    (folder / "taken").mkdir()
+    before = sorted(path.name for path in folder.iterdir())
+    message = refused(folder, "diff", "base.safetensors", "new.safetensors", "-o", output)
+    assert f"{output}: Is a directory" in message
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_folder_that_is_missing_names_the_output(folder: Path):
+    arguments = ("diff", "base.safetensors", "new.safetensors", "-o", "nowhere/g.ndiff")
+    assert "error: nowhere/g.ndiff: No such file" in refused(folder, *arguments)
+
+
 def test_missing_and_wrong_files_are_named(folder: Path):
     assert "nosuch.safetensors: No such file" in refused(
         folder, "diff", "nosuch.safetensors", "new.safetensors", "-o", "g.ndiff"
