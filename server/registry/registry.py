@@ -53,7 +53,7 @@ class Registry:
             RegistryError: the database cannot be written.
         """
         engine = database.connect(url)
-        with _database_errors():
+        with _database_errors(engine):
             database.upgrade(engine)
         return cls(engine)
 
@@ -67,7 +67,7 @@ class Registry:
             RegistryError: the database cannot be read.
         """
         engine = database.connect(url)
-        with _database_errors():
+        with _database_errors(engine):
             database.require_current(engine)
         return cls(engine)
 
@@ -222,7 +222,14 @@ class Registry:
 
         A device that checks in without having reached the target of an open attempt has given
         that attempt up (it restarted, or never got the answer): SUPERSEDED. One that runs the
-        target keeps its attempt open, because the report with the outcome is still to come.
+        target has COMMITTED it, even if the report that says so is lost; should it come late, it
+        is recorded with its bytes and moves nothing.
+
+        Args:
+            device_id: Who checks in.
+            installed: What it runs, proven by its digest; None for nothing.
+            attempt: What it is told to do, if anything.
+            now: The time.
         """
         with self._writing() as session:
             session.execute(
@@ -230,12 +237,12 @@ class Registry:
                 .where(DeviceRow.device_id == device_id)
                 .values(installed=installed, seen_at=now)
             )
-            given_up = update(AttemptRow).where(
+            left_open = update(AttemptRow).where(
                 AttemptRow.device_id == device_id, AttemptRow.state.in_(OPEN_STATES)
             )
-            if installed is not None:
-                given_up = given_up.where(AttemptRow.target != installed)
-            session.execute(given_up.values(state=AttemptState.SUPERSEDED, ended_at=now))
+            reached = left_open.where(AttemptRow.target == installed)
+            session.execute(reached.values(state=AttemptState.COMMITTED, ended_at=now))
+            session.execute(left_open.values(state=AttemptState.SUPERSEDED, ended_at=now))
             if attempt is not None:
                 session.add(
                     AttemptRow(
@@ -312,28 +319,28 @@ class Registry:
 
     @contextmanager
     def _reading(self) -> Iterator[Session]:
-        with _database_errors(), Session(self._engine) as session, session.begin():
+        with _database_errors(self._engine), Session(self._engine) as session, session.begin():
             yield session
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
         engine = self._engine.execution_options(writes=True)
-        with _database_errors(), Session(engine) as session, session.begin():
+        with _database_errors(engine), Session(engine) as session, session.begin():
             yield session
 
 
 @contextmanager
-def _database_errors() -> Iterator[None]:
-    """Stop SQLAlchemy's exceptions at this seam."""
+def _database_errors(engine: Engine) -> Iterator[None]:
+    """Stop SQLAlchemy's exceptions at this seam; the message names the database's file."""
     try:
         yield
     except IntegrityError as error:
         raise ConflictError(
-            f"the database refused a change that breaks it: {error.orig}"
+            f"{engine.url.database}: the database refused a change that breaks it: {error.orig}"
         ) from error
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise RegistryError(f"the database failed: {reason}") from error
+        raise RegistryError(f"{engine.url.database}: the database failed: {reason}") from error
 
 
 def _blob(session: Session, sha256: bytes) -> Blob:

@@ -1,5 +1,7 @@
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -170,10 +172,24 @@ def test_a_new_attempt_supersedes_the_one_that_the_device_gave_up(line: Registry
     assert line.report(report(0, Outcome.COMMITTED), LATER) is AttemptState.SUPERSEDED
 
 
-def test_an_attempt_whose_target_runs_stays_open_for_its_report(line: Registry) -> None:
+def test_an_attempt_whose_target_runs_is_committed_though_its_report_is_lost(
+    tmp_path: Path, line: Registry
+) -> None:
     line.check_in("device", 1, None, LATER)
-    assert line.attempt("first").state is AttemptState.PLANNED
-    assert line.report(report(0, Outcome.COMMITTED), LATER) is AttemptState.COMMITTED
+    assert line.attempt("first").state is AttemptState.COMMITTED
+    late = replace(report(0, Outcome.COMMITTED), bytes_received=4_321)
+    assert line.report(late, LATER) is AttemptState.COMMITTED
+    assert line.report(report(1, Outcome.FAILED), LATER) is AttemptState.COMMITTED
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as database:
+        recorded = database.execute("SELECT bytes_received FROM reports WHERE sequence = 0")
+        assert recorded.fetchall() == [(4_321,)]
+
+
+def test_a_database_that_fails_is_named(tmp_path: Path, line: Registry) -> None:
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as database:
+        database.execute("DROP TABLE reports")
+    with pytest.raises(RegistryError, match=r"registry\.db: .*no such table"):
+        line.report(report(0, Outcome.COMMITTED), LATER)
 
 
 def test_a_late_commit_does_not_take_a_device_back(line: Registry) -> None:
