@@ -72,14 +72,16 @@ class FolderStore:
     def put(self, content: bytes) -> Blob:
         """Store a blob durably."""
         blob = Blob(hashlib.sha256(content).digest(), len(content))
-        if self._is_intact(blob):
-            return blob
+        is_there = self._is_intact(blob)
         path = self._path(blob.sha256)
         try:
-            if not path.parent.is_dir():
-                path.parent.mkdir(exist_ok=True)
-                _sync_folder(self.folder)
-            _write_durably(path, content)
+            path.parent.mkdir(exist_ok=True)
+            _sync_folder(self.folder)
+            if is_there:
+                # Whoever wrote it may have died between the rename and this.
+                _sync_folder(path.parent)
+            else:
+                _write_durably(path, content)
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from error
         return blob

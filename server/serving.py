@@ -9,8 +9,10 @@ few seconds to end. Until there is TLS it listens on loopback only. Never import
 
 import asyncio
 import ipaddress
+import os
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -90,9 +92,10 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
         listen: HOST:PORT, HOST being of this machine alone; port 0 for any free one.
 
     Raises:
-        SettingError: the address cannot be used, or is in use.
+        SettingError: nothing can listen on the address; the message says why.
     """
     address = ListenAddress.parse(listen)
+    _require_bindable(address)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceService(home.registry), server)
     content_pb2_grpc.add_ContentServiceServicer_to_server(
@@ -106,7 +109,7 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
     try:
         port = server.add_insecure_port(str(address))
     except RuntimeError as error:
-        raise SettingError(f"expected a free address, found that {address} is in use") from error
+        raise SettingError(f"cannot listen on {address}: {error}") from error
     await server.start()
     for name in SERVICE_NAMES:
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -142,6 +145,16 @@ async def serve_until_signal(
     async with serving(home, listen) as server:
         announce(server.address)
         await stopped.wait()
+
+
+def _require_bindable(address: ListenAddress) -> None:
+    """Try the address first: gRPC does not tell why it fails, and prints lines of its own."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise SettingError(f"cannot listen on {address}: {reason}") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos.ota.v1 import content_pb2, content_pb2_grpc
+from server import serving as serving_module
 from server.domain import Step
 from server.errors import SettingError
 from server.home import ServerHome
@@ -55,10 +56,18 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_a_port_in_use_is_refused(home: ServerHome) -> None:
     async def scenario() -> None:
         async with serving(home, "127.0.0.1:0", grace_s=0) as server:
-            with pytest.raises(SettingError, match="in use"):
+            with pytest.raises(SettingError, match="Address already in use"):
                 await start(home, str(server.address))
 
     asyncio.run(scenario())
+
+
+def test_an_address_that_this_machine_lacks_is_not_called_in_use(
+    home: ServerHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module, "_is_loopback", lambda host: True)
+    with pytest.raises(SettingError, match="Cannot assign requested address"):
+        asyncio.run(start(home, "203.0.113.1:50051"))
 
 
 @pytest.mark.parametrize("service", ["", *SERVICE_NAMES])

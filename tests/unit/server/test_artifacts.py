@@ -101,6 +101,9 @@ def test_the_file_and_its_folder_are_synced_before_put_returns(
     assert synced[1].parent == folder
     assert synced[1].name.startswith(".incoming-")
     assert synced[2] == folder
+    synced.clear()
+    store.put(b"durable")
+    assert synced == [store.folder, folder]
 
 
 def test_a_store_where_a_file_stands_is_refused(tmp_path: Path) -> None:
