@@ -163,8 +163,11 @@ def _one_line_errors() -> Iterator[None]:
     """End with exit code 1 and one line, whatever fails."""
     try:
         yield
-    except (EdgeError, OSError) as error:
+    except EdgeError as error:
         _complain(str(error))
+        raise typer.Exit(1) from error
+    except OSError as error:
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         raise typer.Exit(1) from error
 
 

@@ -95,7 +95,8 @@ def run_command(
         planned = dry_run(chosen, options)
         _print(as_json, planned.to_json(), lambda: print_dry_run(planned, Console()))
         return
-    with _interruptible(options.out), open_display() as display:
+    kept = f"finished jobs are kept in {options.out}, --resume goes on with them"
+    with _interruptible(kept), open_display() as display:
         summary = run(chosen, options, display)
     _show(summary, options.out, as_json)
     wrong = sum(not cell.digest_ok for cell in summary.cells)
@@ -136,7 +137,7 @@ def synth_command(
     from simulator.synthesis.phrases import read_phrases
 
     plan = CorpusPlan(read_phrases(phrases), speakers, seed)
-    with open_display() as display:
+    with _interruptible(f"nothing is left in {folder}"), open_display() as display:
         work = display.begin("synthetic speakers", plan.speakers)
         digest = write_corpus(
             folder, plan, workers or _cores(), lambda done, _count: work.advance(done)
@@ -171,7 +172,11 @@ def main() -> None:
     """Run the command line; an error of ours is one line on stderr and exit status 1."""
     try:
         app()
-    except (SimulatorError, SpeechError, ServerError, CodecError, OSError) as error:
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except (SimulatorError, SpeechError, ServerError, CodecError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 
@@ -200,8 +205,8 @@ def _print(as_json: bool, content: Any, print_table: Callable[[], None]) -> None
 
 
 @contextmanager
-def _interruptible(out: Path) -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, and say how to go on."""
+def _interruptible(left: str) -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, and say what is left."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -210,10 +215,7 @@ def _interruptible(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(
-            f"interrupted; finished jobs are kept in {out}, --resume goes on with them",
-            file=sys.stderr,
-        )
+        print(f"interrupted; {left}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -34,6 +34,8 @@ from typing import Any, Protocol
 from simulator.errors import JobError
 
 RESULT = "result.json"
+FILES = "files.json"
+"""The length in bytes of every file that a job left, by name."""
 LOG = "log.txt"
 PROGRESS_INTERVAL_S = 0.25
 GRACE_S = 5.0
@@ -88,8 +90,19 @@ def job_key(*parts: Any) -> str:
 
 
 def is_finished(folder: Path, key: str) -> bool:
-    """Whether the job's result is there."""
-    return (folder / key / RESULT).is_file()
+    """Whether the job's result is there, with every file that it left, whole.
+
+    A power cut may empty files that were renamed into place; such a job runs again.
+    """
+    place = folder / key
+    try:
+        result = json.loads((place / RESULT).read_text())
+        # A folder without the list is from before lists were kept.
+        listed = json.loads((place / FILES).read_text()) if (place / FILES).exists() else {}
+        lengths = {name: (place / name).stat().st_size for name in listed}
+    except (OSError, ValueError):
+        return False
+    return isinstance(result, dict) and lengths == listed
 
 
 def read_result(folder: Path, key: str) -> dict[str, Any]:
@@ -165,7 +178,8 @@ def _ready(waiting: Iterable[Job], finished: set[str]) -> list[Job]:
 
 def _start(job: Job, folder: Path) -> _Worker:
     unfinished = _unfinished(folder, job.key)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for leftover in (unfinished, folder / job.key):  # the latter is damaged: is_finished
+        shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir()
     parents = {key: folder / key for key in job.after}
     # Spawned, not forked: a fork copies locks and thread pools of torch in whatever state.
@@ -234,6 +248,7 @@ def _work(job: Job, folder: Path, parents: Mapping[str, Path], sender: Connectio
 
     try:
         result = job.function(job.arguments, folder, parents, progress)
+        (folder / FILES).write_text(json.dumps(_lengths(folder)) + "\n")
         (folder / RESULT).write_text(json.dumps(result, indent=1) + "\n")
         sender.send(("finished", None))
     except Exception as error:
@@ -241,6 +256,12 @@ def _work(job: Job, folder: Path, parents: Mapping[str, Path], sender: Connectio
         reason = str(error).strip().splitlines() or ["no reason given"]
         with contextlib.suppress(OSError):
             sender.send(("failed", f"{type(error).__name__}: {reason[0]}"))
+
+
+def _lengths(folder: Path) -> Mapping[str, int]:
+    """Of every file but the log, which is still being written."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != LOG)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def _write_output_to(log: Path) -> None:

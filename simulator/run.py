@@ -30,6 +30,7 @@ from simulator.synthesis.phrases import BUILTIN, Phrase, read_phrases, take_per_
 from speech.corpus import MANIFEST, Corpus
 
 CORPUS = "corpus"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,16 @@ def locked(out: Path, resume: bool) -> Iterator[None]:
 
     Raises:
         RunFolderError: another run is at work there, or an earlier one was and `resume` is not
-            asked for, or it cannot be made.
+            asked for, or it holds something else, or it cannot be made.
     """
     try:
+        if out.is_dir() and any(out.iterdir()) and not _is_run(out):
+            raise RunFolderError(
+                f"{out}: expected a new folder, an empty one or an earlier run's, "
+                f"found other things: --out DIR chooses another"
+            )
         out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
+        lock = (out / LOCK).open("w")
     except OSError as error:
         raise RunFolderError(f"{out}: expected a folder to write to: {error.strerror}") from error
     with lock:
@@ -91,6 +97,10 @@ def locked(out: Path, resume: bool) -> Iterator[None]:
                 f"{out}: holds an earlier run; --resume goes on with it, --out DIR starts another"
             )
         yield
+
+
+def _is_run(out: Path) -> bool:
+    return any((out / name).exists() for name in (LOCK, JOBS, RESULTS))
 
 
 def prepare_corpus(scenario: Scenario, options: RunOptions, display: Display) -> Corpus:

@@ -8,6 +8,7 @@ as a TOML file, see `scenario_file`.
     ('zero', 'one', 'two', 'three', 'four', 'five')
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -95,6 +96,11 @@ class Scenario:
 
     def __post_init__(self) -> None:
         """Refuse what no run could do."""
+        # The name becomes that of a folder.
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ScenarioError(
+                f"name: expected letters, digits, '.', '_' and '-', found {self.name!r}"
+            )
         labels = [label for added in self.generations for label in added]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:

@@ -35,7 +35,10 @@ def find_scenario(name: str) -> Scenario:
         path = Path(name)
         if not path.is_file():
             raise ScenarioError(f"{name}: no such scenario file")
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ScenarioError(f"{name}: expected a readable file: {error.strerror}") from error
     elif name in builtin_names():
         content = (resources.files("simulator") / "scenarios" / f"{name}.toml").read_bytes()
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from simulator.errors import RunFolderError
 from simulator.report import plots, table
 from simulator.report.rows import Row, read_rows, write_rows
 from simulator.report.summary import (
@@ -23,12 +24,21 @@ PAGE = "report.html"
 def write_report(
     folder: Path, facts: RunFacts, rows: Iterable[Row], catch_ups: Iterable[CatchUp]
 ) -> Summary:
-    """Write results.jsonl, summary.json and report.html."""
+    """Write results.jsonl, summary.json and report.html.
+
+    Raises:
+        RunFolderError: the folder cannot be written to.
+    """
     rows = tuple(rows)
     summary = summarise(facts, rows, catch_ups)
-    write_rows(folder, rows)
-    write_summary(folder, summary)
-    (folder / PAGE).write_text(render(summary), encoding="utf-8")
+    try:
+        write_rows(folder, rows)
+        write_summary(folder, summary)
+        (folder / PAGE).write_text(render(summary), encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder}: expected a folder to write to: {error.strerror}"
+        ) from error
     return summary
 
 

@@ -3,13 +3,14 @@
 >>> plan = CorpusPlan(phrases, speakers=20, seed=0)
 >>> write_corpus(Path("corpus"), plan, workers=2)      # wav/, manifest.csv, corpus.json
 
-The manifest is written last: a folder that was interrupted is no corpus.
+The manifest is written last, and a folder that is interrupted or fails is removed.
 """
 
 import csv
 import hashlib
 import importlib.util
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -84,12 +85,28 @@ def write_corpus(
         every machine.
 
     Raises:
-        RunFolderError: the folder holds something.
+        RunFolderError: the folder holds something, or cannot be written to.
         SynthesisError: the engine is not installed or refuses.
     """
     if folder.exists() and any(folder.iterdir()):
         raise RunFolderError(f"{folder}: expected a new or an empty folder")
-    (folder / "wav").mkdir(parents=True, exist_ok=True)
+    was_there = folder.exists()
+    try:
+        (folder / "wav").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder}: expected a folder to write to: {error.strerror}"
+        ) from error
+    try:
+        return _write_all(folder, plan, workers, done)
+    except BaseException:  # Ctrl-C too: half a corpus is of no use to anybody
+        shutil.rmtree(folder, ignore_errors=True)
+        if was_there:
+            folder.mkdir(exist_ok=True)
+        raise
+
+
+def _write_all(folder: Path, plan: CorpusPlan, workers: int, done: SpeakerDone) -> str:
     speakers = draw_speakers(plan.speakers, plan.seed)
     splits = assign_splits(plan.speakers, plan.seed)
     digests, rows = [], []
@@ -97,10 +114,15 @@ def write_corpus(
         spoken = pool.map(
             lambda i: _write_speaker(folder, plan, i, speakers[i]), range(len(speakers))
         )
-        for index, (digest, seconds) in enumerate(spoken):
-            digests.append(digest)
-            rows += list(_rows(plan, speakers[index], splits[index], seconds))
-            done(index + 1, len(speakers))
+        try:
+            for index, (digest, seconds) in enumerate(spoken):
+                digests.append(digest)
+                rows += list(_rows(plan, speakers[index], splits[index], seconds))
+                done(index + 1, len(speakers))
+        except BaseException:
+            # Else the pool would first let every speaker speak who still waits for a thread.
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
     speech_sha256 = hashlib.sha256(b"".join(digests)).hexdigest()
     _write_manifest(folder, rows, _marker(plan, speakers, speech_sha256))
     return speech_sha256

@@ -40,7 +40,10 @@ def read_phrases(source: str) -> tuple[Phrase, ...]:
         try:
             lines = Path(source).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise SynthesisError(f"{source}: expected a csv file of phrases in UTF-8") from error
+            reason = error.strerror if isinstance(error, OSError) else "other bytes"
+            raise SynthesisError(
+                f"{source}: expected a csv file of phrases in UTF-8, found: {reason}"
+            ) from error
     return _parse(source, lines)
 
 

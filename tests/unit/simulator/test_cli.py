@@ -121,6 +121,26 @@ class TestRefusals:
         )
         assert_one_clear_line(ended, "out", "--resume")
 
+    @pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["new", "resume"])
+    def test_a_folder_that_holds_other_things_than_a_run(self, tmp_path, corpus, resume):
+        home = tmp_path / "home"
+        (home / "slots").mkdir(parents=True)
+        ended = ota_sim("run", "digits", "--corpus", corpus, "--out", home, *resume, cwd=tmp_path)
+        assert_one_clear_line(ended, str(home), "other things")
+        assert [path.name for path in home.iterdir()] == ["slots"]
+
+    def test_a_scenario_whose_name_leads_elsewhere(self, tmp_path):
+        builtin = (ROOT / "simulator" / "scenarios" / "quickstart.toml").read_text()
+        evil = tmp_path / "evil.toml"
+        evil.write_text(builtin.replace('name = "quickstart"', 'name = "../../evil"'))
+        assert_one_clear_line(ota_sim("run", evil, cwd=tmp_path), "name", "'../../evil'")
+
+    @pytest.mark.parametrize("name", ["nowhere.csv", "."])
+    def test_phrases_that_cannot_be_read(self, tmp_path, name):
+        ended = ota_sim("corpus", "synth", "new", "--phrases", name, cwd=tmp_path)
+        assert_one_clear_line(ended, f"{name}: expected a csv file")
+        assert "Errno" not in ended.stderr
+
     def test_a_report_of_nothing(self, tmp_path):
         assert_one_clear_line(ota_sim("report", tmp_path, cwd=tmp_path), "results.jsonl")
 

@@ -85,6 +85,23 @@ def test_finished_jobs_are_reused(tmp_path):
     assert read_result(tmp_path, two.key) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("result.json", ""), ("result.json", "[]"), ("number.txt", ""), ("number.txt", None)],
+)
+def test_a_job_whose_files_a_power_cut_took_runs_again(tmp_path, name, content):
+    two = a_job(square, 2)
+    run_jobs([two], tmp_path, workers=1, watcher=Diary())
+    damaged = tmp_path / two.key / name
+    damaged.unlink() if content is None else damaged.write_text(content)
+    assert not is_finished(tmp_path, two.key)
+    diary = Diary()
+    run_jobs([two], tmp_path, workers=1, watcher=diary)
+    assert ("started", two.name) in diary.entries
+    assert read_result(tmp_path, two.key)["square"] == 4
+    assert (tmp_path / two.key / "number.txt").read_text() == "2"
+
+
 def test_a_failed_job_is_named_and_finished_ones_are_kept(tmp_path):
     two = a_job(square, 2)
     bad = a_job(refuse, "no such thing\nsecond line", after=(two,))

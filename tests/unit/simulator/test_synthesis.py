@@ -180,3 +180,14 @@ class TestPhraseLists:
     def test_a_missing_file_is_refused(self, tmp_path):
         with pytest.raises(SynthesisError, match="expected a csv file"):
             read_phrases(str(tmp_path / "nowhere.csv"))
+
+
+@needs_engine
+def test_an_interrupted_corpus_leaves_nothing(tmp_path):
+    def interrupt(_done, _of):
+        raise KeyboardInterrupt
+
+    plan = CorpusPlan((Phrase("yes"),), speakers=5, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(tmp_path / "new", plan, 1, interrupt)
+    assert list(tmp_path.iterdir()) == []
