@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diffcodec import CodecError, ParameterSet, apply, decode, parse_size
 from server.home import ServerHome
-from server.publishing import publish, weights_of
+from server.publishing import publish, require_model_name, weights_of
 from speech.card import Card
 from speech.corpus import Corpus
 
@@ -92,7 +92,13 @@ def train(
         accuracy = _accuracy(trained, request)
         forgotten = _forgotten(opened, name, trained.card)
         generation = publish(
-            opened, name, trained.diff, graph=trained.graph, card=trained.card.to_json()
+            opened,
+            name,
+            trained.diff,
+            graph=trained.graph,
+            card=trained.card.to_json(),
+            # Another one may have been published in all that time.
+            expected_head=request.generation - 1 if request.generation else None,
         )
     finally:
         opened.close()
@@ -143,6 +149,7 @@ def _request(
         raise TrainingRequestError(
             "expected recordings of the test split to measure on, found none"
         )
+    require_model_name(line)
     head = home.registry.head(line)
     base: ParameterSet | None = None
     if method in BUILDS_ON_HEAD:

@@ -8,7 +8,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from server.cli import app
+from server.errors import ConflictError, PublishError
 from server.home import ServerHome
+from server.training import recipes
 from server.training.errors import TrainingRequestError
 from tests.tone_corpus import write_tone_corpus
 
@@ -74,6 +76,31 @@ def test_impossible_orders_publish_nothing(
     assert isinstance(done.exception, TrainingRequestError)
     assert message in str(done.exception)
     assert generations(home) == 0
+
+
+def test_a_line_with_an_impossible_name_is_refused_before_training(
+    home: Path, corpus: Path
+) -> None:
+    done = train(home, corpus, "--method", "dense", "--line", "../elsewhere")
+    assert isinstance(done.exception, PublishError)
+    assert "../elsewhere" in str(done.exception)
+
+
+def test_a_generation_published_meanwhile_is_not_built_over(
+    home: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_first(home, corpus)
+    learn = recipes.train_generation
+
+    def learn_while_another_publishes(request, progress):
+        monkeypatch.setattr(recipes, "train_generation", learn)
+        train(home, corpus, "--method", "hash", "--budget", "4KB")
+        return learn(request, progress)
+
+    monkeypatch.setattr(recipes, "train_generation", learn_while_another_publishes)
+    done = train(home, corpus, "--method", "sparse", "--budget", "4KB")
+    assert isinstance(done.exception, ConflictError)
+    assert generations(home) == 2
 
 
 def test_without_recordings_to_measure_on_nothing_is_published(home: Path, corpus: Path) -> None:
