@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 # onnx.TensorProto.DataType, spelled out so that importing this module does not import onnx.
 _DTYPES = {1: Dtype.FLOAT32, 3: Dtype.INT8, 10: Dtype.FLOAT16, 16: Dtype.BFLOAT16}
-_DATA_FIELDS = ("raw_data", "float_data", "int32_data", "external_data", "data_location")
+# A tensor's bytes can stand in any of these.
+_DATA_FIELDS = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "int64_data",
+    "double_data",
+    "uint64_data",
+    "string_data",
+    "external_data",
+    "data_location",
+)
 
 
 def read(path: Path) -> ParameterSet:
@@ -66,8 +77,8 @@ def write(path: Path, weights: ParameterSet, like: Path) -> None:
     places = {name: _place(tensor) for name, tensor in parameters.items()}
     outside = {name: weights.arrays[name] for name, place in places.items() if place}
     for name, tensor in parameters.items():
-        _clear(tensor)
         if name not in outside:
+            _clear(tensor)
             tensor.raw_data = as_bytes(weights.arrays[name]).tobytes()
     if not outside:
         _replace(path, model)
@@ -75,7 +86,7 @@ def write(path: Path, weights: ParameterSet, like: Path) -> None:
     beside = _free_name(path, next(place for place in places.values() if place))
     store = ParameterSet(Layout.of(layout.index[name] for name in outside), outside)
     for spec, offset in zip(store.layout.tensors, store.layout.offsets, strict=True):
-        _point_to(parameters[spec.name], beside.name, offset, spec.nbytes)
+        point_to(parameters[spec.name], beside.name, offset, spec.nbytes)
     try:
         store.write(beside)
         _replace(path, model)
@@ -148,26 +159,39 @@ def _clear(tensor: "TensorProto") -> None:
         tensor.ClearField(field)
 
 
-def _point_to(tensor: "TensorProto", name: str, offset: int, length: int) -> None:
+def point_to(tensor: "TensorProto", name: str, offset: int, length: int) -> None:
+    """Take a tensor's values out of the model: they are bytes of a file beside it."""
     from onnx import TensorProto
 
+    _clear(tensor)
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", name), ("offset", offset), ("length", length)):
         tensor.external_data.add(key=key, value=str(value))
 
 
-def _load_constants(model: "ModelProto", path: Path) -> None:
-    """Bring initializers that are no parameters into the model; they are small."""
+def embed(tensor: "TensorProto", path: Path) -> None:
+    """Bring a tensor's values into the model at path; nothing happens where they are in it.
+
+    Raises:
+        InputError: the file that holds them cannot be read.
+    """
     from onnx import external_data_helper
 
+    if not external_data_helper.uses_external_data(tensor):
+        return
+    try:
+        external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+    except (ValueError, OSError, _validation_error()) as exc:
+        raise InputError(f"{path}: initializer {tensor.name!r}: {exc}") from exc
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+
+
+def _load_constants(model: "ModelProto", path: Path) -> None:
+    """Bring initializers that are no parameters into the model; they are small."""
     for tensor in model.graph.initializer:
-        if tensor.data_type not in _DTYPES and external_data_helper.uses_external_data(tensor):
-            try:
-                external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-            except (ValueError, OSError, _validation_error()) as exc:
-                raise InputError(f"{path}: initializer {tensor.name}: {exc}") from exc
-            tensor.ClearField("external_data")
-            tensor.ClearField("data_location")
+        if tensor.data_type not in _DTYPES:
+            embed(tensor, path)
 
 
 def _without_values(path: Path) -> "ModelProto":

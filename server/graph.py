@@ -8,21 +8,10 @@ arrangement. Not for: building the graph of our own speech model (server.trainin
 from pathlib import Path
 from typing import Any
 
-from diffcodec import Layout
+from diffcodec import InputError, Layout, onnx_weights
 from server.errors import PublishError, SettingError
 
 WEIGHTS_NAME = "weights.bin"
-
-# A tensor's bytes can stand in any of these.
-VALUE_FIELDS = (
-    "raw_data",
-    "float_data",
-    "int32_data",
-    "int64_data",
-    "double_data",
-    "uint64_data",
-    "string_data",
-)
 
 
 def graph_without_weights(path: Path, layout: Layout) -> bytes:
@@ -53,9 +42,12 @@ def graph_without_weights(path: Path, layout: Layout) -> bytes:
             raise PublishError(
                 f"{path}: expected {spec.name!r} of shape {spec.shape}, found {tuple(tensor.dims)}"
             )
-        _make_external(tensor, offset, spec.nbytes)
-    for tensor in initializers.values():
-        _make_internal(tensor, path)
+        onnx_weights.point_to(tensor, WEIGHTS_NAME, offset, spec.nbytes)
+    try:
+        for tensor in initializers.values():
+            onnx_weights.embed(tensor, path)  # devices will not have the file that it is in
+    except InputError as error:
+        raise PublishError(str(error)) from error
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -74,30 +66,3 @@ def _load(path: Path) -> Any:
         raise PublishError(f"{path}: expected a readable ONNX model: {error.strerror}") from error
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise PublishError(f"{path}: expected an ONNX model, found something else") from error
-
-
-def _make_external(tensor: Any, offset: int, length: int) -> None:
-    import onnx
-
-    for field in VALUE_FIELDS:
-        tensor.ClearField(field)
-    tensor.ClearField("external_data")
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    where = {"location": WEIGHTS_NAME, "offset": str(offset), "length": str(length)}
-    for key, value in where.items():
-        tensor.external_data.add(key=key, value=value)
-
-
-def _make_internal(tensor: Any, path: Path) -> None:
-    """Bring a small tensor in from a file that devices will not have."""
-    import onnx
-    from onnx import external_data_helper
-
-    if not external_data_helper.uses_external_data(tensor):
-        return
-    try:
-        external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise PublishError(f"{path}: expected the data of {tensor.name!r}: {error}") from error
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
