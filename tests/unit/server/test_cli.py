@@ -103,6 +103,20 @@ def test_a_finished_diff_is_published_as_it_is(cli: Cli, srv: Path, tmp_path: Pa
     assert facts["bytes"] == (tmp_path / "update.ndiff").stat().st_size
 
 
+def test_a_finished_diff_from_an_older_generation_needs_the_option_branch(
+    cli: Cli, srv: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "old.ndiff").write_bytes(fit_sparse(weights(0), weights(2), 4000))
+    for number in (0, 1):
+        file = weights_file(tmp_path, weights(number), f"{number}.safetensors")
+        published(cli, srv, "--model", "digits", file)
+    status, out, err = cli("publish", srv, "--model", "digits", tmp_path / "old.ndiff")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "from generation 1, the newest of model 'digits', found one from generation 0" in err
+    facts = published(cli, srv, "--model", "digits", tmp_path / "old.ndiff", "--branch")
+    assert facts["generation"] == 2
+
+
 def test_from_adds_direct_diffs_that_skip_generations(cli: Cli, srv: Path, tmp_path: Path) -> None:
     for number in (0, 1, 2):
         bases = ("--from", "0", "--from", "1") if number == 2 else ()
