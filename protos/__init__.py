@@ -1,0 +1,1 @@
+"""The wire contracts, ota.v1, and the code generated from them."""

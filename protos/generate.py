@@ -21,8 +21,8 @@ def generate_into(folder: Path) -> None:
     from grpc_tools import protoc  # a development tool, not needed to import protos
 
     sources = sorted(str(p.relative_to(PROTO_ROOT)) for p in PROTO_ROOT.glob("ota/v1/*.proto"))
-    arguments = ["protoc", f"-I{PROTO_ROOT}", *(f"{option}={folder}" for option in OUTPUTS), *sources]
-    if protoc.main(arguments) != 0:
+    outputs = (f"{option}={folder}" for option in OUTPUTS)
+    if protoc.main(["protoc", f"-I{PROTO_ROOT}", *outputs, *sources]) != 0:
         raise SystemExit("protoc failed; its messages stand above")
     for path in folder.glob("ota/v1/*_pb2*.py*"):
         path.write_text(rewrite_imports(path.read_text()))
@@ -47,6 +47,7 @@ def stale_files() -> list[str]:
 
 
 def main() -> int:
+    """Generate, or with --check compare; the exit status."""
     if "--check" not in sys.argv[1:]:
         generate_into(PROTO_ROOT)
         return 0
