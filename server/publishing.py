@@ -159,38 +159,6 @@ def diff_from_head(
     return fit_sparse(base, weights, budget_bytes)
 
 
-def add_direct_diff(home: ServerHome, model: str, base: int, target: int) -> Step:
-    """Offer an exact diff that skips the generations between two.
-
-    Raises:
-        NotFoundError: one of them does not exist.
-        LayoutError: they have different layouts.
-    """
-    old, new = weights_of(home, model, base), weights_of(home, model, target)
-    return add_route(home, model, encode(lossless_diff(old, new), old))
-
-
-def add_route(home: ServerHome, model: str, diff: bytes) -> Step:
-    """Offer another way to a generation that exists: a diff from another base, or a snapshot.
-
-    Raises:
-        PublishError: base or result of the diff is no generation of this model.
-        CodecError: the diff is not a sound file.
-        StorageError: disk or database failed.
-    """
-    result = _apply(home, model, diff)
-    target = _newest_with(home, model, result.digest)
-    if target is None:
-        raise PublishError(
-            f"expected a diff to a generation of model {model!r}, "
-            f"found one to digest {result.digest.hex()}"
-        )
-    base = result.base.number if result.base is not None else None
-    step = Step(base, target.number, target.digest, _store(home, diff))
-    home.registry.add_step(model, step)
-    return step
-
-
 def weights_of(home: ServerHome, model: str, number: int) -> ParameterSet:
     """The dense weights of a generation.
 

@@ -15,15 +15,15 @@ Letters: T feature frames, L tokens, H hidden units, E embedding size, P phrases
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from diffcodec import Layout
+from diffcodec.onnx_weights import point_to
+from server.graph import WEIGHTS_NAME
 from server.training.model import ModelConfig
 from speech.features import FEATURE_DIM
 
-WEIGHTS_FILE = "weights.bin"
 # ONNX Runtime 1.20 and later; both versions are old enough for every supported device.
 OPSET, IR_VERSION = 17, 9
 SHORTEST = np.float32(1e-12)
@@ -85,10 +85,7 @@ def external_initializers(layout: Layout) -> list[TensorProto]:
     initializers = []
     for spec, offset in zip(layout.tensors, layout.offsets, strict=True):
         tensor = TensorProto(name=spec.name, dims=spec.shape, data_type=TensorProto.FLOAT)
-        tensor.data_location = TensorProto.EXTERNAL
-        place = {"location": WEIGHTS_FILE, "offset": str(offset), "length": str(spec.nbytes)}
-        for key, value in place.items():
-            tensor.external_data.append(onnx.StringStringEntryProto(key=key, value=value))
+        point_to(tensor, WEIGHTS_NAME, offset, spec.nbytes)
         initializers.append(tensor)
     return initializers
 

@@ -13,7 +13,7 @@ from server.domain import Blob
 from server.errors import ArtifactError, ConflictError, NotFoundError, PublishError
 from server.home import ServerHome
 from server.planner import cheapest_route
-from server.publishing import add_direct_diff, add_route, diff_from_head, publish, weights_of
+from server.publishing import diff_from_head, publish, weights_of
 from speech.card import Card
 from tests.unit.server.models import CARD, compressed_snapshot, exact, snapshot, sparse, weights
 
@@ -226,25 +226,9 @@ def test_a_direct_diff_reaches_the_same_weights_and_is_used_when_it_is_cheapest(
     publish(home, "digits", snapshot(OLD))
     publish(home, "digits", exact(OLD, NEW))
     near_old = apply(OLD, decode(sparse(OLD, 3, 17), OLD.layout))
-    publish(home, "digits", exact(NEW, near_old))
-    direct = add_direct_diff(home, "digits", 0, 2)
+    publish(home, "digits", exact(NEW, near_old), direct_from=[0])
+    (direct,) = cheapest_route(home.registry.steps("digits"), 0, 2)
     assert (direct.base, direct.target, direct.target_digest) == (0, 2, near_old.digest())
-    assert cheapest_route(home.registry.steps("digits"), 0, 2) == (direct,)
-
-
-def test_a_route_to_nowhere_is_refused(home: ServerHome) -> None:
-    publish(home, "digits", snapshot(OLD))
-    with pytest.raises(PublishError, match="expected a diff to a generation"):
-        add_route(home, "digits", exact(OLD, NEW))
-    with pytest.raises(NotFoundError, match="generation 5"):
-        add_direct_diff(home, "digits", 5, 0)
-
-
-def test_a_snapshot_can_be_another_route(home: ServerHome) -> None:
-    publish(home, "digits", snapshot(OLD))
-    step = add_route(home, "digits", snapshot(OLD))
-    assert step.is_snapshot
-    assert len(home.registry.steps("digits")) == 1
 
 
 def test_weights_become_an_exact_diff_without_a_budget(home: ServerHome) -> None:
