@@ -64,7 +64,9 @@ def enroll(
     server: Annotated[
         str, typer.Option("--server", metavar="HOST:PORT", help="A server on this machine.")
     ],
-    model: Annotated[str, typer.Option("--model", help="Which of its models to follow.")],
+    model: Annotated[
+        str, typer.Option("--model", help="Which of its models to follow; else its only one.")
+    ] = "",
     name: Annotated[
         str, typer.Option("--name", help="A name for people; this machine's by default.")
     ] = "",

@@ -29,7 +29,8 @@ def enroll(
     Args:
         home: Where; the folder is created.
         server: Which server to follow.
-        model: Which of its models.
+        model: Which of its models; empty for the one that the home follows already, or else
+            for the only one that the server has.
         name: How people call the device; need not be unique. Not changed while it is known.
         retry: How patiently to wait for the server.
 
@@ -40,7 +41,7 @@ def enroll(
     """
     with home.locked():
         known = _known_config(home)
-        if known is not None and known.model != model:
+        if known is not None and model not in ("", known.model):
             raise AlreadyEnrolledError(
                 f"{home.path} follows {known.model!r} at {known.server} already; "
                 f"expected the same model, found {model!r} at {server}: use another home"
@@ -63,7 +64,9 @@ def _followed(
     """The configuration that the server agrees to."""
     if known is not None and _is_known(home, known, connection):
         return replace(known, server=wanted.server)
-    return replace(wanted, device_id=connection.enroll(wanted.model, wanted.name))
+    model = wanted.model or (known.model if known is not None else "")
+    device_id, model = connection.enroll(model, wanted.name)
+    return replace(wanted, device_id=device_id, model=model)
 
 
 def _is_known(home: EdgeHome, config: Config, connection: Connection) -> bool:

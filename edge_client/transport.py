@@ -112,8 +112,15 @@ class Connection:
         """Bytes on the wire so far; complete once the block of `open` has ended."""
         return self._meter.traffic
 
-    def enroll(self, model: str, name: str) -> str:
-        """Register a new device and return its id. Tried once: a repetition makes another one.
+    def enroll(self, model: str, name: str) -> tuple[str, str]:
+        """Register a new device. Tried once: a repetition makes another one.
+
+        Args:
+            model: Which model to follow; empty for the server's only one.
+            name: How people call the device.
+
+        Returns:
+            The device's id, and the model that it follows.
 
         Raises:
             UnknownDeviceError: the server has no such model.
@@ -123,7 +130,7 @@ class Connection:
         answer = self._call(lambda: self._devices.Enroll(request, timeout=CALL_TIMEOUT_S))
         if not answer.device_id:
             raise ServerFaultError(f"expected a device id from {self._server}, found none")
-        return answer.device_id
+        return answer.device_id, answer.model or model
 
     def check_in(
         self, device_id: str, installed: Generation | None, held: Iterable[bytes]

@@ -17,7 +17,7 @@ from server.domain import (
     Plan,
     Report,
 )
-from server.errors import NotFoundError, UnknownStateError
+from server.errors import NotFoundError, RequestError, UnknownStateError
 from server.planner import plan_for
 from server.registry import Registry
 
@@ -48,13 +48,29 @@ class Answer:
 def enroll(registry: Registry, model: str, name: str, now: Clock = utc_now) -> Device:
     """Add a device that will follow a model.
 
+    Args:
+        registry: Where to.
+        model: Its name; empty for the only one that there is.
+        name: What people call the device.
+        now: The clock.
+
     Raises:
         NotFoundError: no such model.
+        RequestError: no model is named, and there is not just one.
     """
     time = now()
+    model = model or _only_model(registry)
     device = Device(uuid.uuid4().hex, model, name, enrolled_at=time, seen_at=time)
     registry.enroll(device)
     return device
+
+
+def _only_model(registry: Registry) -> str:
+    names = [model.name for model in registry.models()]
+    if len(names) != 1:
+        found = ", ".join(names) or "none"
+        raise RequestError(f"expected the name of a model to follow; the server has: {found}")
+    return names[0]
 
 
 def check_in(

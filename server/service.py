@@ -74,13 +74,13 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
     ) -> device_pb2.EnrollResponse:
         """Add a device."""
         async with _status_of_errors(context):
-            _require_text("model", request.model, LONGEST_NAME)
+            _limit_text("model", request.model, LONGEST_NAME)
             _limit_text("name", request.name, LONGEST_NAME)
             device = await asyncio.to_thread(
                 devices.enroll, self._registry, request.model, request.name
             )
             log.info("device %s enrolled for %s", device.device_id, device.model)
-            return device_pb2.EnrollResponse(device_id=device.device_id)
+            return device_pb2.EnrollResponse(device_id=device.device_id, model=device.model)
 
     async def CheckIn(  # noqa: N802
         self, request: device_pb2.CheckInRequest, context: Context

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from protos.ota.v1 import device_pb2, device_pb2_grpc
-from server.domain import AttemptState
+from server.domain import AttemptState, Step
 from server.home import ServerHome
 from tests.integration.served_home import CARD, GRAPH, add_generation, channel_to, home_with
 from tests.unit.server.values import digest, generation
@@ -181,6 +181,19 @@ def test_what_the_server_does_not_know_is_not_found(home: ServerHome) -> None:
     run(home, scenario)
 
 
+def test_a_device_that_names_no_model_follows_the_only_one(home: ServerHome) -> None:
+    async def scenario(client: Client) -> None:
+        device = await client.enroll(model="")
+        assert home.registry.device(device).model == "digits"
+        other = generation(0, model="letters")
+        home.registry.add_generation(other, [Step(None, 0, other.digest, other.snapshot)])
+        code, details = await refused(client.enroll(model=""))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+        assert "digits, letters" in details
+
+    run(home, scenario)
+
+
 def test_a_device_that_runs_something_else_is_told_both_digests(home: ServerHome) -> None:
     async def scenario(client: Client) -> None:
         device = await client.enroll()
@@ -207,7 +220,7 @@ def test_malformed_requests_are_invalid_and_name_the_field(home: ServerHome) -> 
             "outcome": device_pb2.OUTCOME_COMMITTED,
         }
         calls = {
-            "model": client.enroll(model=""),
+            "model": client.enroll(model="x" * 201),
             "name": client.enroll(name="x" * 201),
             "device_id": client.check_in(""),
             "installed.digest": client.check_in(device, installed=1, digest=b"short"),

@@ -46,7 +46,7 @@ class EnrollRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model (a line of generations) that the device will follow."""
+    """The model (a line of generations) that the device will follow. Empty: the server's only one."""
     name: _builtins.str
     """A name for people; need not be unique."""
     def __init__(
@@ -68,15 +68,19 @@ class EnrollResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DEVICE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
+    model: _builtins.str
+    """The model that the device follows from now on."""
     def __init__(
         self,
         *,
         device_id: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -176,7 +176,9 @@ class _Devices(device_pb2_grpc.DeviceServiceServicer):
     def Enroll(self, request, context):  # noqa: N802
         self.server.maybe_fail(context)
         self.server.enrolled.append(request)
-        return device_pb2.EnrollResponse(device_id=f"device-{len(self.server.enrolled)}")
+        return device_pb2.EnrollResponse(
+            device_id=f"device-{len(self.server.enrolled)}", model=request.model or "digits"
+        )
 
     def CheckIn(self, request, context):  # noqa: N802
         server = self.server

@@ -121,6 +121,13 @@ def test_status_before_and_after_the_first_update(home: EdgeHome, server: FakeSe
     ]
 
 
+def test_without_a_model_the_device_follows_the_servers_only_one(tmp_path: Path) -> None:
+    with FakeServer() as server:
+        ota_edge("enroll", "--home", tmp_path / "h", "--server", server.address)
+    status = json.loads(ota_edge("status", "--home", tmp_path / "h", "--json").stdout)
+    assert status["model"] == "digits"
+
+
 def test_a_model_without_a_card_is_for_another_program(tmp_path: Path, recording: Path) -> None:
     home = tmp_path / "other"
     with FakeServer() as server:

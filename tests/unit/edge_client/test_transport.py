@@ -111,7 +111,7 @@ def test_enrolment_is_tried_once_because_a_repetition_makes_a_second_device(
     with Connection.open(server.address, retry) as connection:
         with pytest.raises(ServerUnavailableError):
             connection.enroll("digits", "test")
-        assert connection.enroll("digits", "test") == "device-1"
+        assert connection.enroll("digits", "test") == ("device-1", "digits")
 
 
 def test_an_absent_server_is_named_with_the_reason(server: FakeServer, retry: Retry) -> None:
