@@ -29,7 +29,7 @@ demo: $(INSTALLED) ## Train, publish, update and recognise, end to end, on synth
 
 .PHONY: test
 test: $(INSTALLED) ## Run the test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-edge
 test-edge: ## Test the device client in a clean environment with the edge extra alone

@@ -13,7 +13,7 @@ from tests.tone_corpus import write_tone_corpus
 
 WORDS = {"red": "a", "green": "a", "blue": "a", "white": "b", "black": "b"}
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ phrases_per_domain = 2
 
 pytestmark = [
     pytest.mark.skipif(engine_is_missing(), reason="espeakng-loader is not installed"),
-    pytest.mark.xdist_group("e2e"),
     pytest.mark.timeout(900),
 ]
 

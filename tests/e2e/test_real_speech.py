@@ -32,7 +32,7 @@ hash = 1
 kind = "given"
 """
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture(scope="module")
