@@ -14,6 +14,7 @@ from pathlib import Path
 
 PROTO_ROOT = Path(__file__).parent
 OUTPUTS = ("--python_out", "--grpc_python_out", "--mypy_out", "--mypy_grpc_out")
+PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 
 
 def generate_into(folder: Path) -> None:
@@ -21,8 +22,11 @@ def generate_into(folder: Path) -> None:
     from grpc_tools import protoc  # a development tool, not needed to import protos
 
     sources = sorted(str(p.relative_to(PROTO_ROOT)) for p in PROTO_ROOT.glob("ota/v1/*.proto"))
+    # The plugins of this environment, whether or not it is activated.
+    programs = Path(sys.executable).parent
+    plugins = (f"--plugin={programs / name}" for name in PLUGINS)
     outputs = (f"{option}={folder}" for option in OUTPUTS)
-    if protoc.main(["protoc", f"-I{PROTO_ROOT}", *outputs, *sources]) != 0:
+    if protoc.main(["protoc", f"-I{PROTO_ROOT}", *plugins, *outputs, *sources]) != 0:
         raise SystemExit("protoc failed; its messages stand above")
     for path in folder.glob("ota/v1/*_pb2*.py*"):
         path.write_text(rewrite_imports(path.read_text()))
