@@ -172,7 +172,10 @@ def test_an_interrupt_ends_the_workers(tmp_path):
     asleep = jobs / "asleep"
     root = Path(__file__).parents[3]
     run = subprocess.Popen(
-        [sys.executable, str(script), str(jobs)], env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, str(script), str(jobs)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        # A suite that runs in the background of a shell inherits an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while not (asleep.exists() and asleep.read_text()):
