@@ -108,7 +108,8 @@ def fit_hash(
 def hash_array_lengths(layout: Layout, budget_bytes: int) -> dict[str, int]:
     """Lengths of A, by tensor, that `fit_hash_arrays` can bring within a budget.
 
-    For recipes that train the arrays: make them of these lengths, train, then fit.
+    For arrays that are fitted to a delta. The training recipe sizes its own, with fewer and finer
+    entries (server.training.recipes.HASH_BITS_PER_ENTRY); which is better is not measured yet.
 
     Raises:
         BudgetError: one entry a tensor is too much; the message names the size of that.
