@@ -11,7 +11,6 @@ file names, on every machine, or an error and an untouched base.
 `diffcodec.weights` reads and writes .safetensors and .onnx; it is not imported here.
 """
 
-from diffcodec.budget import fit_hash, fit_hash_arrays, fit_sparse, hash_array_lengths
 from diffcodec.diff import (
     DecodedDiff,
     Diff,
@@ -32,12 +31,13 @@ from diffcodec.errors import (
     WrongBaseError,
 )
 from diffcodec.file import decode, encode, encoded_size, read_header
-from diffcodec.hash_fit import fit_arrays, hash_diff, quantise_arrays
+from diffcodec.fitting.budget import fit_hash, fit_hash_arrays, fit_sparse, hash_array_lengths
+from diffcodec.fitting.hash_fit import fit_arrays, hash_diff, quantise_arrays
+from diffcodec.fitting.lossless import lossless_diff
+from diffcodec.fitting.quantise import sparse_diff
 from diffcodec.hashing import position_buckets
 from diffcodec.header import Coder, Header, Method, Section, SectionKind, TensorRecord
-from diffcodec.lossless import lossless_diff
 from diffcodec.parameters import Dtype, Layout, ParameterSet, TensorSpec
-from diffcodec.quantise import sparse_diff
 from diffcodec.rebuild import Applied, apply_file
 from diffcodec.sizes import parse_size
 

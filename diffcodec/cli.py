@@ -16,16 +16,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from diffcodec.budget import fit_hash, fit_sparse
+from diffcodec.coders.levels import MAX_LEVEL
 from diffcodec.diff import Diff, apply
 from diffcodec.durable import replaced_file
 from diffcodec.errors import CodecError, InputError, WrongBaseError
 from diffcodec.file import decode, encode, read_header
-from diffcodec.levels import MAX_LEVEL
-from diffcodec.lossless import lossless_diff
+from diffcodec.fitting.budget import fit_hash, fit_sparse
+from diffcodec.fitting.lossless import lossless_diff
+from diffcodec.fitting.quantise import DEFAULT_LEVELS, quantise, sparse_diff
+from diffcodec.fitting.selection import Candidates, differences
 from diffcodec.parameters import ParameterSet
-from diffcodec.quantise import DEFAULT_LEVELS, quantise, sparse_diff
-from diffcodec.selection import Candidates, differences
 from diffcodec.sizes import parse_size
 from diffcodec.summary import Summary, header_to_json, summarise
 from diffcodec.weights import read_weights, require_same_container, write_weights

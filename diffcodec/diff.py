@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcodec.arithmetic import add_hashed, add_sparse, xor_bytes
+from diffcodec.coders.levels import MAX_LEVEL
 from diffcodec.errors import DigestError, InputError, WrongBaseError
 from diffcodec.hashing import MAX_HASHES
-from diffcodec.levels import MAX_LEVEL
 from diffcodec.parameters import DIGEST_BYTES, Array, Dtype, Layout, ParameterSet, TensorSpec
 
 # A device holds A whole while it streams the tensor.

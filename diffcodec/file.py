@@ -20,6 +20,8 @@ from typing import BinaryIO
 import numpy as np
 import xxhash
 
+from diffcodec.coders.fast import encode_sections, read_hash, read_lossless, read_sparse
+from diffcodec.coders.sections import SectionReader, longest_coded
 from diffcodec.diff import (
     DecodedDiff,
     Diff,
@@ -30,7 +32,6 @@ from diffcodec.diff import (
     apply,
 )
 from diffcodec.errors import DigestError, FormatError, InputError, UnsupportedError
-from diffcodec.fast import encode_sections, read_hash, read_lossless, read_sparse
 from diffcodec.header import (
     MAX_TENSORS,
     SNAPSHOT_LIMIT_BYTES,
@@ -40,7 +41,6 @@ from diffcodec.header import (
     TensorRecord,
 )
 from diffcodec.parameters import DIGEST_BYTES, Layout, ParameterSet, TensorSpec
-from diffcodec.sections import SectionReader, longest_coded
 from diffcodec.wire import header_from_bytes, header_to_bytes
 
 # As PNG does: a byte that is no text, the name, and line ends that a text transfer would mangle.

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from diffcodec.coders.gaps import ESCAPE
+from diffcodec.coders.levels import LEVEL_BITS, packed_bytes
 from diffcodec.diff import FLOAT32_MAX, MAX_HASH_ARRAY
 from diffcodec.errors import FormatError, LayoutError
-from diffcodec.gaps import ESCAPE
 from diffcodec.hashing import MAX_HASHES
-from diffcodec.levels import LEVEL_BITS, packed_bytes
 from diffcodec.parameters import Dtype, Layout, TensorSpec
 
 # What a snapshot may rebuild to unless the caller says otherwise: 64M float32 parameters take

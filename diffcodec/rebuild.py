@@ -18,14 +18,14 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 
 from diffcodec.arithmetic import CHUNK_ELEMENTS, add_hashed, add_sparse, xor_bytes
+from diffcodec.coders.fast import read_hash, read_lossless, read_sparse
+from diffcodec.coders.sections import SectionReader
 from diffcodec.diff import require_finite
 from diffcodec.durable import new_file
 from diffcodec.errors import DigestError, WrongBaseError
-from diffcodec.fast import read_hash, read_lossless, read_sparse
 from diffcodec.file import OpenDiff, open_path
 from diffcodec.header import SNAPSHOT_LIMIT_BYTES, Method, SectionKind, TensorRecord
 from diffcodec.parameters import Array, Layout, TensorSpec, as_bytes
-from diffcodec.sections import SectionReader
 
 HASH_READ_BYTES = 2**20
 

@@ -27,7 +27,7 @@ from diffcodec import (
     fit_sparse,
     lossless_diff,
 )
-from diffcodec.hash_fit import array_lengths
+from diffcodec.fitting.hash_fit import array_lengths
 from server.training.errors import TrainingRequestError
 from server.training.examples import Examples
 from server.training.graph import build_graph

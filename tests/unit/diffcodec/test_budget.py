@@ -25,8 +25,8 @@ from diffcodec import (
     quantise_arrays,
     sparse_diff,
 )
-from diffcodec.quantise import quantise, quantise_at
-from diffcodec.selection import Candidates, differences
+from diffcodec.fitting.quantise import quantise, quantise_at
+from diffcodec.fitting.selection import Candidates, differences
 
 
 def pair(

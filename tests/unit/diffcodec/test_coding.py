@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcodec import FormatError, position_buckets
-from diffcodec.gaps import decode_gaps, encode_gaps
-from diffcodec.levels import (
+from diffcodec.coders.gaps import decode_gaps, encode_gaps
+from diffcodec.coders.levels import (
     bits_for,
     hash_levels,
     hash_symbols,
@@ -18,7 +18,7 @@ from diffcodec.levels import (
     sparse_symbols,
     unpack,
 )
-from diffcodec.planes import from_planes, to_planes
+from diffcodec.coders.planes import from_planes, to_planes
 
 POSITIONS = st.lists(st.integers(0, 5000), min_size=1, max_size=80, unique=True).map(sorted)
 

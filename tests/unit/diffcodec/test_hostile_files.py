@@ -37,8 +37,8 @@ from diffcodec import (
     lossless_diff,
     read_header,
 )
+from diffcodec.coders.sections import SectionReader
 from diffcodec.file import CHECKSUM_BYTES, PREFIX, seal
-from diffcodec.sections import SectionReader
 from diffcodec.wire import header_from_bytes, header_to_bytes
 from protos.ota.v1 import diff_pb2
 from tests.unit.diffcodec.strategies import example

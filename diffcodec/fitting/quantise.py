@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcodec.coders.levels import MAX_LEVEL
 from diffcodec.diff import FLOAT32_MAX, Diff, SparseDiff
 from diffcodec.errors import InputError, LayoutError
-from diffcodec.levels import MAX_LEVEL
 from diffcodec.parameters import Dtype, ParameterSet, TensorSpec
 
 # 5 bits an entry with its sign: half a level is 3 % of a tensor's largest delta.

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from diffcodec.diff import MAX_HASH_ARRAY, Diff, HashDiff
 from diffcodec.errors import InputError
-from diffcodec.hashing import position_buckets
-from diffcodec.parameters import Dtype, Layout, ParameterSet
-from diffcodec.quantise import (
+from diffcodec.fitting.quantise import (
     DEFAULT_LEVELS,
     as_step,
     quantise,
     quantise_with_zero,
     require_levels,
 )
-from diffcodec.selection import differences
+from diffcodec.fitting.selection import differences
+from diffcodec.hashing import position_buckets
+from diffcodec.parameters import Dtype, Layout, ParameterSet
 
 # Convergence needs few steps: columns of the random matrix are nearly orthogonal.
 ITERATIONS = 15

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from diffcodec.diff import SparseDiff
 from diffcodec.errors import InputError, LayoutError
+from diffcodec.fitting.quantise import Deltas, require_delta, require_float32
 from diffcodec.parameters import ParameterSet
-from diffcodec.quantise import Deltas, require_delta, require_float32
 
 Scores = Mapping[str, NDArray[Any]]
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec import levels as packing
 from diffcodec.arithmetic import CHUNK_ELEMENTS
+from diffcodec.coders import levels as packing
+from diffcodec.coders.gaps import decode_gaps, encode_gaps
+from diffcodec.coders.planes import from_planes, to_planes
+from diffcodec.coders.sections import READ_BYTES, SectionReader, compress
 from diffcodec.diff import Diff, HashDiff, LosslessDiff, SparseDiff, TensorDiff
 from diffcodec.errors import FormatError
-from diffcodec.gaps import decode_gaps, encode_gaps
 from diffcodec.header import Coder, Method, Section, SectionKind, TensorRecord
 from diffcodec.parameters import TensorSpec
-from diffcodec.planes import from_planes, to_planes
-from diffcodec.sections import READ_BYTES, SectionReader, compress
 
 # The best level depends on the data: matches help clustered gaps, literals alone random levels.
 # Strong compression of large sections costs minutes and gains next to nothing (entropy coding

@@ -14,14 +14,14 @@ from functools import partial
 
 import numpy as np
 
+from diffcodec.coders.levels import MAX_LEVEL
 from diffcodec.diff import Diff, HashDiff
 from diffcodec.errors import BudgetError
 from diffcodec.file import encode, encoded_size
-from diffcodec.hash_fit import Arrays, array_lengths, fit_arrays, quantise_arrays
-from diffcodec.levels import MAX_LEVEL
+from diffcodec.fitting.hash_fit import Arrays, array_lengths, fit_arrays, quantise_arrays
+from diffcodec.fitting.quantise import quantise, quantise_at, require_levels
+from diffcodec.fitting.selection import Candidates, Scores, differences
 from diffcodec.parameters import Layout, ParameterSet
-from diffcodec.quantise import quantise, quantise_at, require_levels
-from diffcodec.selection import Candidates, Scores, differences
 
 # Levels while there are more entries than fit: measured to be the best use of the bytes.
 SCARCE_LEVELS = 2
