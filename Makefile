@@ -39,6 +39,10 @@ test-edge: ## Test the device client in a clean environment with the edge extra 
 	@$(VENV)-edge/bin/python tests/architecture/edge_only.py
 	@$(VENV)-edge/bin/python -m pytest tests/unit/edge_client tests/unit/speech $(PYTEST_ARGS)
 
+.PHONY: test-arm
+test-arm: $(INSTALLED) ## Compare every golden file's digest with aarch64, emulated
+	@$(BIN)/python -m tests.arm
+
 .PHONY: check
 check: $(INSTALLED) ## Lint, format, types, import rules, protos
 	$(BIN)/ruff check .
