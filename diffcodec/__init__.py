@@ -11,15 +11,17 @@ file names, on every machine, or an error and an untouched base.
 `diffcodec.weights` reads and writes .safetensors and .onnx; it is not imported here.
 """
 
-from diffcodec.diff import (
-    DecodedDiff,
-    Diff,
+from diffcodec.changes import (
+    Codebook,
     HashDiff,
     LosslessDiff,
+    LowRankDiff,
+    Scale,
     SparseDiff,
     TensorDiff,
-    apply,
+    Uniform,
 )
+from diffcodec.diff import DecodedDiff, Diff, Layer, apply
 from diffcodec.errors import (
     BudgetError,
     CodecError,
@@ -32,11 +34,19 @@ from diffcodec.errors import (
 )
 from diffcodec.file import decode, encode, encoded_size, read_header
 from diffcodec.fitting.budget import fit_hash, fit_hash_arrays, fit_sparse, hash_array_lengths
-from diffcodec.fitting.hash_fit import fit_arrays, hash_diff, quantise_arrays
+from diffcodec.fitting.hash_fit import fit_arrays, quantise_arrays
 from diffcodec.fitting.lossless import lossless_diff
 from diffcodec.fitting.quantise import sparse_diff
 from diffcodec.hashing import position_buckets
-from diffcodec.header import Coder, Header, Method, Section, SectionKind, TensorRecord
+from diffcodec.header import (
+    Coder,
+    Header,
+    LayerHeader,
+    Method,
+    Section,
+    SectionKind,
+    TensorRecord,
+)
 from diffcodec.parameters import Dtype, Layout, ParameterSet, TensorSpec
 from diffcodec.rebuild import Applied, apply_file
 from diffcodec.sizes import parse_size
@@ -44,6 +54,7 @@ from diffcodec.sizes import parse_size
 __all__ = [
     "Applied",
     "BudgetError",
+    "Codebook",
     "CodecError",
     "Coder",
     "DecodedDiff",
@@ -54,17 +65,22 @@ __all__ = [
     "HashDiff",
     "Header",
     "InputError",
+    "Layer",
+    "LayerHeader",
     "Layout",
     "LayoutError",
     "LosslessDiff",
+    "LowRankDiff",
     "Method",
     "ParameterSet",
+    "Scale",
     "Section",
     "SectionKind",
     "SparseDiff",
     "TensorDiff",
     "TensorRecord",
     "TensorSpec",
+    "Uniform",
     "UnsupportedError",
     "WrongBaseError",
     "apply",
@@ -77,7 +93,6 @@ __all__ = [
     "fit_hash_arrays",
     "fit_sparse",
     "hash_array_lengths",
-    "hash_diff",
     "lossless_diff",
     "parse_size",
     "position_buckets",

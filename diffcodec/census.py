@@ -1,18 +1,20 @@
 """Counts what a raw header holds, before protobuf makes an object of each part.
 
-An empty tensor record takes two bytes in a header and several hundred in memory, so a header
-within its limit of bytes could still ask for hundreds of megabytes. This walk allocates nothing.
+An empty message takes two bytes in a header and several hundred in memory, so a header within
+its limit of bytes could still ask for hundreds of megabytes. This walk allocates nothing.
 It is no parser: what it lets pass may still be refused.
 """
 
 from collections.abc import Iterator
 
+from diffcodec.diff import MAX_LAYERS
 from diffcodec.errors import FormatError
 from diffcodec.header import MAX_TENSORS, SectionKind
 
-# Field numbers of DiffHeader, and of Layout.
-_LAYOUT, _RECORDS, _SECTIONS = 4, 5, 6
+# Field numbers of DiffHeader, and of Layout and Layer in it.
+_LAYOUT, _LAYERS = 4, 5
 _LAYOUT_TENSORS = 1
+_LAYER_SECTIONS = 7
 
 _VARINT, _FIXED64, _MESSAGE, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
@@ -23,21 +25,27 @@ def require_few_parts(header: bytes) -> None:
     """Refuse a header with more parts than any diff has.
 
     Raises:
-        FormatError: over `MAX_TENSORS` tensor records or tensors of the layout, more sections
-            than there are kinds, or the bytes are no protobuf.
+        FormatError: over `MAX_TENSORS` tensors in its layout, over `MAX_LAYERS` layers, more
+            sections in a layer than there are kinds, or the bytes are no protobuf.
     """
-    records = sections = tensors = 0
+    layers = tensors = 0
     for number, content in _messages(memoryview(header)):
-        if number == _RECORDS:
-            records += 1
-        elif number == _SECTIONS:
-            sections += 1
-        elif number == _LAYOUT:
-            for inner, _ in _messages(content):
-                tensors += inner == _LAYOUT_TENSORS
-                _require_at_most(MAX_TENSORS, tensors, "tensors in the snapshot's layout")
-        _require_at_most(MAX_TENSORS, records, "tensor records")
-        _require_at_most(len(SectionKind), sections, "sections")
+        if number == _LAYOUT:
+            tensors += _count(content, _LAYOUT_TENSORS, MAX_TENSORS, "tensors in the layout")
+            _require_at_most(MAX_TENSORS, tensors, "tensors in the layout")
+        elif number == _LAYERS:
+            layers += 1
+            _require_at_most(MAX_LAYERS, layers, "layers")
+            _count(content, _LAYER_SECTIONS, len(SectionKind), "sections in a layer")
+
+
+def _count(message: memoryview, number: int, limit: int, what: str) -> int:
+    """How many fields of a number a message has, which must not be over the limit."""
+    found = 0
+    for inner, _ in _messages(message):
+        found += inner == number
+        _require_at_most(limit, found, what)
+    return found
 
 
 def _require_at_most(limit: int, found: int, what: str) -> None:

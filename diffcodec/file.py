@@ -9,9 +9,10 @@ is the right one is known by its SHA-256 digest, which the header names.
     assert decode(data, base.layout).diff == diff
 """
 
+import hashlib
 import io
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +21,20 @@ from typing import BinaryIO
 import numpy as np
 import xxhash
 
-from diffcodec.coders.fast import encode_sections, read_hash, read_lossless, read_sparse
-from diffcodec.coders.sections import SectionReader, longest_coded
-from diffcodec.diff import (
-    DecodedDiff,
-    Diff,
-    HashDiff,
-    LosslessDiff,
-    SparseDiff,
-    TensorDiff,
-    apply,
-)
+from diffcodec.changes import HashDiff, LosslessDiff, LowRankDiff, SparseDiff, TensorDiff
+from diffcodec.coders.frames import FrameReader, compress
+from diffcodec.coders.layers import LayerReader, encode_layer
+from diffcodec.diff import DecodedDiff, Diff, Layer, apply
 from diffcodec.errors import DigestError, FormatError, InputError, UnsupportedError
 from diffcodec.header import (
+    LAYOUT_CHECK_BYTES,
+    MAX_RECORDS,
     MAX_TENSORS,
-    SNAPSHOT_LIMIT_BYTES,
+    RESULT_LIMIT_BYTES,
+    Coder,
     Header,
     Method,
+    Section,
     SectionKind,
     TensorRecord,
 )
@@ -48,6 +46,7 @@ MAGIC = b"\x8eNDIFF\r\n"
 VERSION = 1
 PREFIX = struct.Struct("<8sHHI")
 CHECKSUM_BYTES = 16
+GRAPH_ZSTD_LEVELS = (19,)
 # Holds a snapshot of over 10,000 tensors; `census` bounds what it takes in memory.
 MAX_HEADER_BYTES = 2**20
 
@@ -68,35 +67,51 @@ class OpenDiff:
     payload_offset: int
     file_bytes: int
 
-    def readers(self) -> Mapping[SectionKind, SectionReader]:
-        """A reader for every section.
+    def layers(self) -> list[LayerReader]:
+        """A reader for every layer.
 
         Raises:
-            FormatError: a section is longer than its raw bytes could ever need, or not a frame.
+            FormatError: a section is not what the header says.
+            UnsupportedError: this machine lacks a coder.
         """
-        readers = {}
+        readers = []
         at = self.payload_offset
-        for section in self.header.sections:
-            longest = longest_coded(section.raw_length)
-            if section.coded_length > longest:
-                raise FormatError(
-                    f"section {section.kind}: expected at most {longest} bytes, "
-                    f"found {section.coded_length}"
-                )
-            readers[section.kind] = SectionReader(self.source, at, section)
-            at += section.coded_length
+        for layer in self.header.layers:
+            readers.append(LayerReader(self.source, at, layer))
+            at += sum(section.coded_length for section in layer.sections)
         return readers
 
+    def graph(self) -> bytes | None:
+        """The graph that replaces the base's, its digest checked; None: it stays.
 
-def encode(diff: Diff, base: ParameterSet | None) -> bytes:
+        Raises:
+            FormatError: the section is damaged, or another graph than the header promises.
+        """
+        if self.header.graph is None:
+            return None
+        section, digest = self.header.graph
+        end = self.payload_offset + sum(s.coded_length for s in self.header.sections)
+        reader = FrameReader(self.source, end - section.coded_length, section)
+        graph = reader.read(section.raw_length).tobytes()
+        reader.finish()
+        if hashlib.sha256(graph).digest() != digest:
+            raise FormatError(f"expected a graph with SHA-256 {digest.hex()}, found another")
+        return graph
+
+
+def encode(
+    diff: Diff, base: ParameterSet | None, coders: Collection[Coder] = (Coder.FAST,)
+) -> bytes:
     """Write a diff as a file that is bound to its base, its result and its layout.
 
     Args:
         diff: What changes.
         base: What it was made for; None for a snapshot.
+        coders: What the target can decode; each section takes the coder that makes it smallest.
 
     Raises:
         InputError: the result would hold infinities or NaN, or the layout has too many tensors.
+        UnsupportedError: this machine lacks a coder.
         WrongBaseError: the base is another one.
     """
     try:
@@ -105,30 +120,39 @@ def encode(diff: Diff, base: ParameterSet | None) -> bytes:
         if type(exc) is DigestError:
             raise InputError(str(exc)) from exc
         raise
-    return pack(diff, target.digest())
+    return pack(diff, target.digest(), coders)
 
 
-def pack(diff: Diff, target_digest: bytes) -> bytes:
+def pack(diff: Diff, target_digest: bytes, coders: Collection[Coder] = (Coder.FAST,)) -> bytes:
     """Write a diff whose result is known. Prefer `encode`, which computes the digest.
 
     Raises:
         InputError: the layout has more tensors than a file can hold.
+        UnsupportedError: this machine lacks a coder.
     """
-    if len(diff.layout.tensors) > MAX_TENSORS:
+    tensors = len(diff.layout.tensors)
+    if tensors > MAX_TENSORS or tensors * len(diff.layers) > MAX_RECORDS:
         raise InputError(
-            f"expected at most {MAX_TENSORS} tensors, found {len(diff.layout.tensors)}"
+            f"expected at most {MAX_TENSORS} tensors, and {MAX_RECORDS} over all layers, found "
+            f"{tensors} tensors and {len(diff.layers)} layers"
         )
-    encoded = encode_sections(diff)
+    layers = [encode_layer(layer, diff.layout, coders) for layer in diff.layers]
+    payloads = [payload for layer in layers for payload in layer.payloads]
+    graph = None
+    if diff.graph is not None:
+        payloads.append(compress(diff.graph, GRAPH_ZSTD_LEVELS))
+        section = Section(SectionKind.GRAPH, Coder.FAST, len(diff.graph), len(payloads[-1]))
+        graph = section, hashlib.sha256(diff.graph).digest()
+    is_new_layout = diff.base_digest is None or diff.base_layout is not None
     header = Header(
         base_digest=diff.base_digest,
         target_digest=target_digest,
-        layout_fingerprint=diff.layout.fingerprint,
-        layout=diff.layout if diff.base_digest is None else None,
-        records=encoded.records,
-        sections=encoded.sections,
-        hash_seed=diff.hash_seed,
+        layout_check=diff.starts_from.fingerprint[:LAYOUT_CHECK_BYTES],
+        layout=diff.layout if is_new_layout else None,
+        layers=tuple(layer.header for layer in layers),
+        graph=graph,
     )
-    return seal(header_to_bytes(header), b"".join(encoded.payloads))
+    return seal(header_to_bytes(header), b"".join(payloads))
 
 
 def seal(header: bytes, payload: bytes) -> bytes:
@@ -146,40 +170,43 @@ def seal(header: bytes, payload: bytes) -> bytes:
     return body + xxhash.xxh3_128_digest(body)
 
 
-def encoded_size(diff: Diff) -> int:
+def encoded_size(diff: Diff, coders: Collection[Coder] = (Coder.FAST,)) -> int:
     """Bytes of the file that a diff makes, without applying it."""
-    return len(pack(diff, bytes(DIGEST_BYTES)))
+    return len(pack(diff, bytes(DIGEST_BYTES), coders))
 
 
 def decode(
     data: bytes,
     layout: Layout | None = None,
     *,
-    snapshot_limit_bytes: int = SNAPSHOT_LIMIT_BYTES,
+    result_limit_bytes: int = RESULT_LIMIT_BYTES,
 ) -> DecodedDiff:
-    """Read a diff file into values. Memory is bounded by the layout.
+    """Read a diff file into values. Memory is bounded by the result's layout.
 
     Args:
         data: The whole file.
         layout: The base's; a snapshot brings its own.
-        snapshot_limit_bytes: Largest flat store that a snapshot may rebuild to.
+        result_limit_bytes: Largest flat store that a file with a layout of its own may rebuild to.
 
     Raises:
         FormatError: the bytes are not a sound diff file.
+        UnsupportedError: its version, or a coder, is not known here.
         LayoutError: the diff was made for another layout, or none is known.
     """
     opened = open_stream(io.BytesIO(data), len(data))
     header = opened.header
-    layout = header.resolve(layout, snapshot_limit_bytes)
-    readers = opened.readers()
-    tensors = {
-        spec.name: _decode_tensor(readers, record, spec)
-        for record, spec in zip(header.records, layout.tensors, strict=True)
-        if record.method is not Method.UNCHANGED
-    }
-    for reader in readers.values():
+    result = header.resolve(layout, result_limit_bytes)
+    layers = []
+    for reader, part in zip(opened.layers(), header.layers, strict=True):
+        tensors = {
+            spec.name: _decode_tensor(reader, record, spec)
+            for record, spec in zip(part.records, result.tensors, strict=True)
+            if record.method is not Method.UNCHANGED
+        }
         reader.finish()
-    diff = Diff(layout, header.base_digest, tensors, header.hash_seed)
+        layers.append(Layer(tensors, part.hash_seed))
+    base_layout = None if header.is_snapshot or header.layout is None else layout
+    diff = Diff(result, header.base_digest, tuple(layers), base_layout, opened.graph())
     return DecodedDiff(diff, header.target_digest)
 
 
@@ -267,14 +294,14 @@ def _check_checksum(source: BinaryIO, file_bytes: int) -> None:
         )
 
 
-def _decode_tensor(
-    readers: Mapping[SectionKind, SectionReader], record: TensorRecord, spec: TensorSpec
-) -> TensorDiff:
+def _decode_tensor(reader: LayerReader, record: TensorRecord, spec: TensorSpec) -> TensorDiff:
     if record.method is Method.SPARSE:
-        runs = list(read_sparse(readers, record, spec))
+        runs = list(reader.entries(record, spec))
         positions = np.concatenate([p for p, _ in runs])
         levels = np.concatenate([level for _, level in runs])
-        return SparseDiff(positions, levels, record.step)
+        return SparseDiff(positions, levels, record.scale)
     if record.method is Method.HASH:
-        return HashDiff(read_hash(readers, record, spec), record.step, record.hashes)
-    return LosslessDiff(np.concatenate(list(read_lossless(readers, spec))))
+        return HashDiff(reader.array(record, spec), record.step, record.hashes)
+    if record.method is Method.LOWRANK:
+        return LowRankDiff(*reader.factors(record, spec), record.step)
+    return LosslessDiff(np.concatenate(list(reader.xor(spec))))

@@ -1,27 +1,39 @@
 """The header of a diff file as values, and the checks that make it safe to believe.
 
 A header says how much every tensor and section holds. `Header.resolve` compares all of it with
-the layout, which is trusted (or, in a snapshot, limited), before anything is allocated.
+the layout, which is trusted (or, where the file brings one, limited), before anything is
+allocated.
 """
 
-import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from diffcodec.coders.gaps import ESCAPE
-from diffcodec.coders.levels import LEVEL_BITS, packed_bytes
-from diffcodec.diff import FLOAT32_MAX, MAX_HASH_ARRAY
+from diffcodec.changes import (
+    MAX_HASH_ARRAY,
+    MAX_LEVEL,
+    Scale,
+    Uniform,
+    magnitudes,
+    why_no_rank,
+    why_unsuited,
+)
+from diffcodec.coders.levels import array_bits, packed_bytes, sparse_bits
+from diffcodec.diff import MAX_GRAPH_BYTES, kept
 from diffcodec.errors import FormatError, LayoutError
 from diffcodec.hashing import MAX_HASHES
 from diffcodec.parameters import Dtype, Layout, TensorSpec
 
-# What a snapshot may rebuild to unless the caller says otherwise: 64M float32 parameters take
-# a quarter of it.
-SNAPSHOT_LIMIT_BYTES = 2**30
+# What a file with a layout of its own may rebuild to unless the caller says otherwise: 64M
+# float32 parameters take a quarter of it.
+RESULT_LIMIT_BYTES = 2**30
 # Far more than a speech model has; bounds what a header of empty records costs in memory.
 MAX_TENSORS = 2**14
+# All layers together.
+MAX_RECORDS = 2**16
+LAYOUT_CHECK_BYTES = 8
+NO_SCALE = Uniform(1.0)
 
 
 class Method(StrEnum):
@@ -30,13 +42,15 @@ class Method(StrEnum):
     UNCHANGED = "unchanged"
     SPARSE = "sparse"
     HASH = "hash"
+    LOWRANK = "lowrank"
     LOSSLESS = "lossless"
 
 
 class Coder(StrEnum):
-    """How a section's bytes are compressed."""
+    """How a section's bytes are compressed. A device that decodes `max` decodes `fast` too."""
 
     FAST = "fast"
+    MAX = "max"
 
 
 class SectionKind(StrEnum):
@@ -44,38 +58,66 @@ class SectionKind(StrEnum):
 
     GAPS = "gaps"
     LEVELS = "levels"
-    HASH_LEVELS = "hash levels"
-    LOSSLESS = "lossless"
+    ENTRIES = "entries"
+    ARRAYS = "arrays"
+    BYTES = "bytes"
+    GRAPH = "graph"
 
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """What one tensor of the layout receives.
+    """What one tensor of the layout receives from one layer.
 
     Attributes:
-        method: Which of the fields below mean something; the others are zero.
-        count: sparse: non-zeros; hash: length of A.
-        escapes: sparse: escape bytes among the count + escapes gap bytes.
-        step: sparse and hash: value = level * step, a float32.
+        method: Which of the fields below mean something; the others stay as they are here.
+        count: sparse: non-zeros; hash: length of A; lowrank: rank.
+        largest: sparse, hash, lowrank: no level is of larger magnitude.
+        scale: sparse: what a level stands for; hash and lowrank: a `Uniform`.
         hashes: hash: number of hash functions.
     """
 
     method: Method = Method.UNCHANGED
     count: int = 0
-    escapes: int = 0
-    step: float = 0.0
+    largest: int = 0
+    scale: Scale = NO_SCALE
     hashes: int = 0
+
+    @property
+    def step(self) -> float:
+        """The step of a `Uniform` scale, which hash and lowrank have."""
+        return magnitudes(self.scale)[0]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A compressed run of bytes. Lengths are in bytes; level_bits is 0 where no levels are."""
+    """A compressed run of bytes.
+
+    Attributes:
+        kind: What it holds.
+        coder: How it is compressed.
+        raw_length: Bytes before compression, where the form has such; else 0.
+        coded_length: Bytes in the file.
+    """
 
     kind: SectionKind
     coder: Coder
     raw_length: int
     coded_length: int
-    level_bits: int = 0
+
+
+@dataclass(frozen=True)
+class LayerHeader:
+    """What one layer holds.
+
+    Attributes:
+        records: One a tensor of the result's layout, in its order.
+        sections: In file order.
+        hash_seed: Seeds the position hashes.
+    """
+
+    records: tuple[TensorRecord, ...]
+    sections: tuple[Section, ...]
+    hash_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,20 +127,18 @@ class Header:
     Attributes:
         base_digest: 32 bytes; None in a snapshot.
         target_digest: 32 bytes.
-        layout_fingerprint: 32 bytes.
-        layout: Present in a snapshot; elsewhere it is the base's.
-        records: One a tensor of the layout, in its order.
-        sections: In file order.
-        hash_seed: Seeds the position hashes.
+        layout_check: First 8 bytes of the fingerprint of the base's layout, or a snapshot's own.
+        layout: The result's: present in a snapshot, and where it is not the base's.
+        layers: In the order of application.
+        graph: The section of a graph that replaces the base's, and its SHA-256; None: it stays.
     """
 
     base_digest: bytes | None
     target_digest: bytes
-    layout_fingerprint: bytes
+    layout_check: bytes
     layout: Layout | None
-    records: tuple[TensorRecord, ...]
-    sections: tuple[Section, ...]
-    hash_seed: int
+    layers: tuple[LayerHeader, ...]
+    graph: tuple[Section, bytes] | None = None
 
     @property
     def is_snapshot(self) -> bool:
@@ -106,112 +146,177 @@ class Header:
         return self.base_digest is None
 
     @property
+    def records(self) -> Iterator[TensorRecord]:
+        """The records of all layers."""
+        return (record for layer in self.layers for record in layer.records)
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """All sections in file order."""
+        graph = (self.graph[0],) if self.graph else ()
+        return (*(s for layer in self.layers for s in layer.sections), *graph)
+
+    @property
+    def coders(self) -> frozenset[Coder]:
+        """What a device must be able to decode."""
+        return frozenset(section.coder for section in self.sections)
+
+    @property
     def methods(self) -> Mapping[Method, int]:
-        """How many tensors each method changes, or leaves unchanged."""
-        return Counter(record.method for record in self.records)
+        """How many changes of tensors each method makes; what stays unchanged is not counted."""
+        return Counter(r.method for r in self.records if r.method is not Method.UNCHANGED)
 
     @property
     def nonzeros(self) -> int:
         """Entries of all sparse tensors together."""
         return sum(r.count for r in self.records if r.method is Method.SPARSE)
 
-    def resolve(self, base: Layout | None, snapshot_limit_bytes: int) -> Layout:
-        """The layout to decode into, once all that the header says fits it.
+    def resolve(self, base: Layout | None, result_limit_bytes: int) -> Layout:
+        """The layout of the result, once all that the header says fits it.
 
         Args:
             base: The base's layout; a snapshot ignores it.
-            snapshot_limit_bytes: Largest flat store that a snapshot may rebuild to.
+            result_limit_bytes: Largest flat store that a file with a layout of its own may
+                rebuild to.
 
         Raises:
             LayoutError: the diff was made for another layout, or no layout is known.
             FormatError: a record or section says what cannot be.
         """
-        layout = self._layout(base, snapshot_limit_bytes)
-        if len(self.records) != len(layout.tensors):
-            raise FormatError(
-                f"expected {len(layout.tensors)} tensor records, found {len(self.records)}"
-            )
-        for record, spec in zip(self.records, layout.tensors, strict=True):
-            _CHECKS[record.method](record, spec)
-        self._check_sections(layout)
-        return layout
-
-    def _layout(self, base: Layout | None, snapshot_limit_bytes: int) -> Layout:
-        layout = self.layout if self.is_snapshot else base
-        if layout is None:
-            raise LayoutError("expected the layout of the diff's base, found none")
-        if self.is_snapshot and layout.file_bytes > snapshot_limit_bytes:
-            raise FormatError(
-                f"expected a snapshot of at most {snapshot_limit_bytes} bytes, "
-                f"found {layout.file_bytes}"
-            )
-        if layout.fingerprint != self.layout_fingerprint:
-            raise LayoutError(
-                f"expected layout {layout.fingerprint.hex()}, "
-                f"found a diff for {self.layout_fingerprint.hex()}"
-            )
-        return layout
-
-    def _check_sections(self, layout: Layout) -> None:
-        """Each kind that has bytes stands once, in order, with the length the records add up to."""
-        by_kind = {section.kind: section for section in self.sections}
-        expected = {kind: self._raw_length(kind, by_kind.get(kind), layout) for kind in SectionKind}
-        present = [kind for kind, length in expected.items() if length]
-        if [section.kind for section in self.sections] != present:
-            raise FormatError(
-                f"expected sections [{', '.join(present)}], "
-                f"found [{', '.join(s.kind for s in self.sections)}]"
-            )
-        for section in self.sections:
-            if section.raw_length != expected[section.kind]:
+        layout = self._layout(base, result_limit_bytes)
+        for layer in self.layers:
+            if len(layer.records) != len(layout.tensors):
                 raise FormatError(
-                    f"section {section.kind}: expected {expected[section.kind]} raw bytes from "
-                    f"the tensor records, found {section.raw_length}"
+                    f"expected {len(layout.tensors)} tensor records, found {len(layer.records)}"
                 )
+            for record, spec in zip(layer.records, layout.tensors, strict=True):
+                _CHECKS[record.method](record, spec)
+            _check_sections(layer, layout)
+        self._check_graph()
+        return layout
 
-    def _raw_length(self, kind: SectionKind, section: Section | None, layout: Layout) -> int:
-        bits = section.level_bits if section else 8
-        is_levels = kind in (SectionKind.LEVELS, SectionKind.HASH_LEVELS)
-        if section and bits not in (LEVEL_BITS if is_levels else (0,)):
-            raise FormatError(f"section {kind}: found {bits} bits a level")
-        sparse = [r for r in self.records if r.method is Method.SPARSE]
-        if kind is SectionKind.GAPS:
-            return sum(r.count + r.escapes for r in sparse)
-        if kind is SectionKind.LEVELS:
-            return sum(packed_bytes(r.count, bits) for r in sparse)
-        if kind is SectionKind.HASH_LEVELS:
-            hashed = [r for r in self.records if r.method is Method.HASH]
-            return sum(packed_bytes(r.count, bits) for r in hashed)
-        pairs = zip(self.records, layout.tensors, strict=True)
-        return sum(spec.nbytes for record, spec in pairs if record.method is Method.LOSSLESS)
+    def _layout(self, base: Layout | None, result_limit_bytes: int) -> Layout:
+        start = self.layout if self.is_snapshot else base
+        if start is None:
+            raise LayoutError("expected the layout of the diff's base, found none")
+        if start.fingerprint[:LAYOUT_CHECK_BYTES] != self.layout_check:
+            raise LayoutError(
+                f"expected a diff for layout {start.fingerprint[:LAYOUT_CHECK_BYTES].hex()}, "
+                f"found one for {self.layout_check.hex()}"
+            )
+        if self.layout is None:
+            return start
+        if self.layout.file_bytes > result_limit_bytes:
+            raise FormatError(
+                f"expected a result of at most {result_limit_bytes} bytes, "
+                f"found {self.layout.file_bytes}"
+            )
+        if not self.is_snapshot:
+            if self.layout == start:
+                raise FormatError("expected another layout than the base's, found the same")
+            for spec in self.layout.tensors:
+                kept(start, spec)
+        return self.layout
+
+    def _check_graph(self) -> None:
+        if self.graph is None:
+            return
+        section, _ = self.graph
+        if (section.kind, section.coder) != (SectionKind.GRAPH, Coder.FAST):
+            raise FormatError(f"expected a graph section of coder fast, found {section}")
+        _require_raw(section, range(1, MAX_GRAPH_BYTES + 1))
+
+
+# What may hold the entries of a layer's sparse tensors.
+_ENTRY_FORMS = (
+    ((SectionKind.GAPS, Coder.FAST), (SectionKind.LEVELS, Coder.FAST)),
+    ((SectionKind.ENTRIES, Coder.FAST),),
+    ((SectionKind.ENTRIES, Coder.MAX),),
+)
+
+
+def _check_sections(layer: LayerHeader, layout: Layout) -> None:
+    """Require exactly the sections that the records need, of possible lengths."""
+    forms = [[*form] for form in _ENTRY_FORMS] if _has(layer, {Method.SPARSE}) else [[]]
+    for kind, methods in (
+        (SectionKind.ARRAYS, {Method.HASH, Method.LOWRANK}),
+        (SectionKind.BYTES, {Method.LOSSLESS}),
+    ):
+        if _has(layer, methods):
+            forms = [[*form, (kind, coder)] for form in forms for coder in Coder]
+    found = [(section.kind, section.coder) for section in layer.sections]
+    if found not in forms:
+        shown = ", ".join(f"{kind} ({coder})" for kind, coder in found) or "none"
+        raise FormatError(f"expected the sections that the tensor records need, found {shown}")
+    for section in layer.sections:
+        _require_raw(section, _raw_lengths(section, layer, layout))
+
+
+def _has(layer: LayerHeader, methods: set[Method]) -> bool:
+    return any(record.method in methods for record in layer.records)
+
+
+def _raw_lengths(section: Section, layer: LayerHeader, layout: Layout) -> range:
+    """Raw lengths that a section may have by its layer's records."""
+    if section.coder is Coder.MAX or section.kind is SectionKind.ENTRIES:
+        return range(1)
+    pairs = list(zip(layer.records, layout.tensors, strict=True))
+    sparse = [(r, s) for r, s in pairs if r.method is Method.SPARSE]
+    if section.kind is SectionKind.GAPS:
+        entries = sum(record.count for record, _ in sparse)
+        # An escape skips 255 elements.
+        escapes = sum((spec.size - record.count) // 255 for record, spec in sparse)
+        return range(entries, entries + escapes + 1)
+    if section.kind is SectionKind.LEVELS:
+        length = sum(packed_bytes(r.count, sparse_bits(r.largest)) for r, _ in sparse)
+    elif section.kind is SectionKind.ARRAYS:
+        length = sum(
+            packed_bytes(size, array_bits(record.largest))
+            for record, spec in pairs
+            for size in _array_sizes(record, spec)
+        )
+    else:
+        length = sum(spec.nbytes for record, spec in pairs if record.method is Method.LOSSLESS)
+    return range(length, length + 1)
+
+
+def _require_raw(section: Section, lengths: range) -> None:
+    if section.raw_length not in lengths:
+        wanted = f"{lengths[0]} to {lengths[-1]}" if len(lengths) > 1 else str(lengths[0])
+        raise FormatError(
+            f"section {section.kind}: expected {wanted} raw bytes from the tensor records, "
+            f"found {section.raw_length}"
+        )
+
+
+def _array_sizes(record: TensorRecord, spec: TensorSpec) -> tuple[int, ...]:
+    """Levels of a hash array, or of both factors of a low-rank change."""
+    if record.method is Method.HASH:
+        return (record.count,)
+    if record.method is Method.LOWRANK:
+        return tuple(length * record.count for length in spec.matrix)
+    return ()
 
 
 def _check_unchanged(record: TensorRecord, spec: TensorSpec) -> None:
-    # -0.0 equals 0.0, and would give one diff two files.
-    is_negative_zero = math.copysign(1.0, record.step) < 0
-    if record != TensorRecord(record.method) or is_negative_zero:
-        raise FormatError(f"tensor {spec.name}: expected no fields when {record.method}")
+    """The wire has no place where such a record could say anything."""
 
 
 def _check_sparse(record: TensorRecord, spec: TensorSpec) -> None:
-    _check_step(record, spec)
-    if record.hashes:
-        raise FormatError(f"tensor {spec.name}: expected no hashes when sparse")
     if not 1 <= record.count <= spec.size:
         raise FormatError(
             f"tensor {spec.name}: expected 1 to {spec.size} non-zeros, found {record.count}"
         )
-    if record.count + record.escapes * ESCAPE > spec.size:
-        raise FormatError(
-            f"tensor {spec.name}: expected gaps within {spec.size} elements, found "
-            f"{record.count} entries and {record.escapes} escapes"
-        )
+    _check_largest(record, spec)
+    reason = why_unsuited(record.scale, record.largest, spec)
+    if reason:
+        raise FormatError(reason)
 
 
 def _check_hash(record: TensorRecord, spec: TensorSpec) -> None:
-    _check_step(record, spec)
+    _check_floats(record, spec)
     longest = min(spec.size, MAX_HASH_ARRAY)
-    if not 1 <= record.count <= longest or record.escapes:
+    if not 1 <= record.count <= longest:
         raise FormatError(
             f"tensor {spec.name}: expected 1 to {longest} hashed levels, found {record.count}"
         )
@@ -219,22 +324,32 @@ def _check_hash(record: TensorRecord, spec: TensorSpec) -> None:
         raise FormatError(
             f"tensor {spec.name}: expected 1 to {MAX_HASHES} hashes, found {record.hashes}"
         )
+    _check_largest(record, spec)
+
+
+def _check_lowrank(record: TensorRecord, spec: TensorSpec) -> None:
+    _check_floats(record, spec)
+    reason = why_no_rank(*spec.matrix, record.count)
+    if reason:
+        raise FormatError(f"tensor {spec.name}: {reason}")
+    _check_largest(record, spec)
 
 
 def _check_lossless(record: TensorRecord, spec: TensorSpec) -> None:
-    _check_unchanged(record, spec)
     if not spec.nbytes:
         raise FormatError(f"tensor {spec.name}: expected elements to change, found none")
 
 
-def _check_step(record: TensorRecord, spec: TensorSpec) -> None:
-    if spec.dtype is not Dtype.FLOAT32:
+def _check_floats(record: TensorRecord, spec: TensorSpec) -> None:
+    if spec.dtype is Dtype.INT8:
+        raise FormatError(f"tensor {spec.name}: expected floats for {record.method}, found int8")
+
+
+def _check_largest(record: TensorRecord, spec: TensorSpec) -> None:
+    if not 1 <= record.largest <= MAX_LEVEL:
         raise FormatError(
-            f"tensor {spec.name}: expected float32 for {record.method}, found {spec.dtype}"
-        )
-    if not 0 < record.step <= FLOAT32_MAX:
-        raise FormatError(
-            f"tensor {spec.name}: expected a positive finite step, found {record.step}"
+            f"tensor {spec.name}: expected levels up to a K of 1 to {MAX_LEVEL}, "
+            f"found {record.largest}"
         )
 
 
@@ -242,5 +357,6 @@ _CHECKS = {
     Method.UNCHANGED: _check_unchanged,
     Method.SPARSE: _check_sparse,
     Method.HASH: _check_hash,
+    Method.LOWRANK: _check_lowrank,
     Method.LOSSLESS: _check_lossless,
 }

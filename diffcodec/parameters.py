@@ -113,6 +113,21 @@ class TensorSpec:
         """Bytes of all elements."""
         return self.size * self.dtype.itemsize
 
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """Rows and columns: the first dimension and the product of the others, or a single row."""
+        if len(self.shape) < 2:
+            return 1, self.size
+        return self.shape[0], math.prod(self.shape[1:])
+
+    def holds(self, other: Self) -> bool:
+        """Whether the other tensor fits into a corner of this one: it is equal, or has grown."""
+        return (self.name, self.dtype, len(self.shape)) == (
+            other.name,
+            other.dtype,
+            len(other.shape),
+        ) and all(theirs <= mine for mine, theirs in zip(self.shape, other.shape, strict=True))
+
     def __str__(self) -> str:
         return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
 

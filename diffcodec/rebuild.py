@@ -1,35 +1,32 @@
 """Applying a diff file to a flat store on disk, in bounded memory: what a device does.
 
 The base is read, never written or mapped: a session may be serving from it. Memory stays the
-same whatever the model's size: chunks of 131,072 elements, up to four zstd windows of 1 MiB (one a
-section), and the arrays of hash diffs.
+same whatever the model's size: chunks of 131,072 elements, a window of 256 KiB for each section,
+and the arrays and factors of the tensor at hand.
 
     applied = apply_file(slot_a / "weights.bin", layout, Path("g7.ndiff"), slot_b / "weights.bin")
 """
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from diffcodec.arithmetic import CHUNK_ELEMENTS, add_hashed, add_sparse, xor_bytes
-from diffcodec.coders.fast import read_hash, read_lossless, read_sparse
-from diffcodec.coders.sections import SectionReader
-from diffcodec.diff import require_finite
+from diffcodec.arithmetic import CHUNK_ELEMENTS, add_at, add_hashed, add_low_rank, xor_bytes
+from diffcodec.coders.layers import LayerReader
+from diffcodec.diff import kept
 from diffcodec.durable import new_file
 from diffcodec.errors import DigestError, WrongBaseError
 from diffcodec.file import OpenDiff, open_path
-from diffcodec.header import SNAPSHOT_LIMIT_BYTES, Method, SectionKind, TensorRecord
+from diffcodec.header import RESULT_LIMIT_BYTES, Method, TensorRecord
 from diffcodec.parameters import Array, Layout, TensorSpec, as_bytes
 
 HASH_READ_BYTES = 2**20
-
-Readers: TypeAlias = Mapping[SectionKind, SectionReader]
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class Applied:
         layout: Of the new store.
         diff_bytes: Size of the diff file.
         target_bytes: Size of the new store.
+        graph: Bytes of the graph that replaces the base's; None: it stays.
     """
 
     target_digest: bytes
@@ -49,6 +47,7 @@ class Applied:
     layout: Layout
     diff_bytes: int
     target_bytes: int
+    graph: bytes | None = None
 
 
 def apply_file(
@@ -57,7 +56,7 @@ def apply_file(
     diff: Path,
     target: Path,
     *,
-    snapshot_limit_bytes: int = SNAPSHOT_LIMIT_BYTES,
+    result_limit_bytes: int = RESULT_LIMIT_BYTES,
 ) -> Applied:
     """Rebuild a flat store from another one and a diff file.
 
@@ -70,10 +69,11 @@ def apply_file(
         layout: The base's layout; a snapshot brings its own.
         diff: The diff file.
         target: Where to write; nothing may be there.
-        snapshot_limit_bytes: Largest flat store that a snapshot may rebuild to.
+        result_limit_bytes: Largest flat store that a file with a layout of its own may rebuild to.
 
     Raises:
         FormatError: the diff is not a sound file.
+        UnsupportedError: its version, or a coder, is not known here.
         LayoutError: the diff was made for another layout.
         WrongBaseError: the base is missing or has another digest.
         DigestError: the result is not what the file promised, or holds infinities or NaN.
@@ -82,41 +82,53 @@ def apply_file(
     """
     with open_path(diff) as opened:
         header = opened.header
-        layout = header.resolve(layout, snapshot_limit_bytes)
-        readers = opened.readers()
-        with _open_base(base, layout, header.base_digest) as store, new_file(target) as file:
-            out = _HashedFile(file, layout)
-            _rebuild(store, layout, opened, readers, out)
+        result = header.resolve(layout, result_limit_bytes)
+        readers = opened.layers()
+        graph = opened.graph()
+        start = result if layout is None else layout
+        with _open_base(base, start, header.base_digest) as store, new_file(target) as file:
+            out = _HashedFile(file, result)
+            _rebuild(store, start, result, opened, readers, out)
             out.require(header.target_digest)
     return Applied(
-        header.target_digest, header.base_digest, layout, opened.file_bytes, layout.file_bytes
+        target_digest=header.target_digest,
+        base_digest=header.base_digest,
+        layout=result,
+        diff_bytes=opened.file_bytes,
+        target_bytes=result.file_bytes,
+        graph=graph,
     )
 
 
 def _rebuild(
     store: BinaryIO | None,
-    layout: Layout,
+    start: Layout,
+    result: Layout,
     opened: OpenDiff,
-    readers: Readers,
+    readers: list[LayerReader],
     out: "_HashedFile",
 ) -> None:
     """Write every tensor of the result, padding included."""
-    for record, (spec, padding) in zip(opened.header.records, layout.pieces(), strict=True):
+    layers = list(zip(opened.header.layers, readers, strict=True))
+    for index, (spec, padding) in enumerate(result.pieces()):
         out.write(bytes(padding))
-        if store is not None:
-            store.seek(padding, os.SEEK_CUR)
-        change = _change(readers, record, spec, opened.header.hash_seed)
-        for start in range(0, spec.size, CHUNK_ELEMENTS):
-            values = _read_chunk(store, spec, min(CHUNK_ELEMENTS, spec.size - start))
-            change.change(start, values)
+        changes = [
+            _change(reader, layer.records[index], spec, layer.hash_seed)
+            for layer, reader in layers
+            if layer.records[index].method is not Method.UNCHANGED
+        ]
+        for at, values in _chunks(store, start, spec):
+            for change in changes:
+                change.change(at, values)
             out.write(as_bytes(values).data)
-        change.finish()
-    for reader in readers.values():
+        for change in changes:
+            change.finish()
+    for reader in readers:
         reader.finish()
 
 
-class _Unchanged:
-    """Changes the chunks of one tensor, in order; this one leaves them as they are."""
+class _Change(Protocol):
+    """Changes the chunks of one tensor, in order."""
 
     def change(self, start: int, values: Array) -> None:
         """Turn elements start .. start + S - 1 of the base, shape (S,), into the result's."""
@@ -125,12 +137,12 @@ class _Unchanged:
         """Check what can only be checked at the end."""
 
 
-class _Sparse(_Unchanged):
-    def __init__(self, readers: Readers, record: TensorRecord, spec: TensorSpec) -> None:
-        self._runs = read_sparse(readers, record, spec)
+class _Sparse:
+    def __init__(self, reader: LayerReader, record: TensorRecord, spec: TensorSpec) -> None:
+        self._runs = reader.entries(record, spec)
+        self._scale, self._spec = record.scale, spec
         self._positions = np.empty(0, dtype=np.int64)
         self._levels = np.empty(0, dtype=np.int8)
-        self._step, self._name = record.step, spec.name
 
     def change(self, start: int, values: Array) -> None:
         end = start + values.size
@@ -141,8 +153,9 @@ class _Sparse(_Unchanged):
             self._positions = np.concatenate([self._positions, run[0]])
             self._levels = np.concatenate([self._levels, run[1]])
         here = int(np.searchsorted(self._positions, end))
-        add_sparse(values, self._positions[:here] - start, self._levels[:here], self._step)
-        require_finite(values, self._name)
+        amounts = self._scale.amounts(self._levels[:here])
+        positions = self._positions[:here] - start
+        add_at(values, self._spec.dtype, positions, amounts, self._spec.name)
         self._positions, self._levels = self._positions[here:], self._levels[here:]
 
     def finish(self) -> None:
@@ -151,44 +164,98 @@ class _Sparse(_Unchanged):
             pass
 
 
-class _Hash(_Unchanged):
+class _Hash:
     def __init__(
-        self, readers: Readers, record: TensorRecord, spec: TensorSpec, hash_seed: int
+        self, reader: LayerReader, record: TensorRecord, spec: TensorSpec, hash_seed: int
     ) -> None:
-        self._levels = read_hash(readers, record, spec)
-        self._record, self._name, self._seed = record, spec.name, hash_seed
+        self._levels = reader.array(record, spec)
+        self._record, self._spec, self._seed = record, spec, hash_seed
 
     def change(self, start: int, values: Array) -> None:
-        step, hashes = self._record.step, self._record.hashes
-        add_hashed(values, self._levels, step, hashes, self._name, self._seed, start)
-        require_finite(values, self._name)
+        step, hashes, spec = self._record.step, self._record.hashes, self._spec
+        add_hashed(values, spec.dtype, self._levels, step, hashes, spec.name, self._seed, start)
+
+    def finish(self) -> None:
+        """The array was read whole."""
 
 
-class _Lossless(_Unchanged):
-    def __init__(self, readers: Readers, spec: TensorSpec) -> None:
-        self._chunks = read_lossless(readers, spec)
+class _LowRank:
+    def __init__(self, reader: LayerReader, record: TensorRecord, spec: TensorSpec) -> None:
+        self._rows, self._columns = reader.factors(record, spec)
+        self._step, self._spec = record.step, spec
+
+    def change(self, start: int, values: Array) -> None:
+        spec = self._spec
+        add_low_rank(values, spec.dtype, self._rows, self._columns, self._step, spec.name, start)
+
+    def finish(self) -> None:
+        """The factors were read whole."""
+
+
+class _Lossless:
+    def __init__(self, reader: LayerReader, spec: TensorSpec) -> None:
+        self._chunks = reader.xor(spec)
 
     def change(self, start: int, values: Array) -> None:
         xor_bytes(as_bytes(values), next(self._chunks))
 
+    def finish(self) -> None:
+        for _ in self._chunks:
+            pass
 
-def _change(readers: Readers, record: TensorRecord, spec: TensorSpec, hash_seed: int) -> _Unchanged:
+
+def _change(reader: LayerReader, record: TensorRecord, spec: TensorSpec, hash_seed: int) -> _Change:
     match record.method:
         case Method.SPARSE:
-            return _Sparse(readers, record, spec)
+            return _Sparse(reader, record, spec)
         case Method.HASH:
-            return _Hash(readers, record, spec, hash_seed)
-        case Method.LOSSLESS:
-            return _Lossless(readers, spec)
-        case Method.UNCHANGED:
-            return _Unchanged()
+            return _Hash(reader, record, spec, hash_seed)
+        case Method.LOWRANK:
+            return _LowRank(reader, record, spec)
+        case _:
+            return _Lossless(reader, spec)
 
 
-def _read_chunk(store: BinaryIO | None, spec: TensorSpec, size: int) -> Array:
-    values = np.zeros(size, dtype=spec.dtype.storage)
-    if store is not None and store.readinto(as_bytes(values).data) != values.nbytes:  # type: ignore[attr-defined]
+def _chunks(store: BinaryIO | None, start: Layout, spec: TensorSpec) -> Iterator[tuple[int, Array]]:
+    """What a tensor of the result starts as: first element and values of each chunk."""
+    before = None if store is None else kept(start, spec)
+    for at in range(0, spec.size, CHUNK_ELEMENTS):
+        values = np.zeros(min(CHUNK_ELEMENTS, spec.size - at), dtype=spec.dtype.storage)
+        if store is not None and before is not None:
+            offset = start.offsets[start.tensors.index(before)]
+            if before.shape == spec.shape:
+                _read_into(values, store, offset, at, before)
+            else:
+                inside, places = _places(at, values.size, before, spec)
+                if places.size:
+                    span = np.empty(int(places[-1] - places[0]) + 1, dtype=values.dtype)
+                    _read_into(span, store, offset, int(places[0]), before)
+                    values[inside] = span[places - places[0]]
+        yield at, values
+
+
+def _read_into(values: Array, store: BinaryIO, offset: int, first: int, spec: TensorSpec) -> None:
+    """Read elements of the base's tensor, from number `first` on."""
+    store.seek(offset + first * spec.dtype.itemsize)
+    if store.readinto(as_bytes(values).data) != values.nbytes:  # type: ignore[attr-defined]
         raise WrongBaseError(f"tensor {spec.name}: the base ended early; it changed while read")
-    return values
+
+
+def _places(
+    at: int, size: int, before: TensorSpec, spec: TensorSpec
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which elements of a chunk of a grown tensor the base has, and their numbers in it.
+
+    The numbers increase, and span no more elements than the chunk: growing only pulls elements
+    apart.
+    """
+    numbers = np.arange(at, at + size)
+    coordinates = np.unravel_index(numbers, spec.shape)
+    inside = np.ones(size, dtype=bool)
+    for along, dimension in zip(coordinates, before.shape, strict=True):
+        inside &= along < dimension
+    kept_coordinates = tuple(along[inside] for along in coordinates)
+    return inside, np.ravel_multi_index(kept_coordinates, before.shape).astype(np.int64)
 
 
 @contextmanager
@@ -201,15 +268,15 @@ def _open_base(
         return
     if base is None:
         raise WrongBaseError(f"expected a base with digest {base_digest.hex()}, found none")
-    with base.open("rb") as store:
+    with base.open("rb", buffering=0) as store:
         sha = hashlib.sha256(layout.fingerprint)
-        while block := store.read(HASH_READ_BYTES):
-            sha.update(block)
+        block = bytearray(HASH_READ_BYTES)
+        while length := store.readinto(block):
+            sha.update(memoryview(block)[:length])
         if sha.digest() != base_digest:
             raise WrongBaseError(
                 f"{base}: expected a base with digest {base_digest.hex()}, found {sha.hexdigest()}"
             )
-        store.seek(0)
         yield store
 
 

@@ -4,15 +4,17 @@ Pure: values in, values out. The command line prints them.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from diffcodec.diff import apply
+from diffcodec.arithmetic import widen
+from diffcodec.changes import magnitudes
+from diffcodec.diff import apply, reshaped
 from diffcodec.file import decode, read_header
-from diffcodec.header import Header, Method
-from diffcodec.parameters import Dtype, Layout, ParameterSet
+from diffcodec.header import Header, LayerHeader
+from diffcodec.parameters import Layout, ParameterSet
 
 FLOAT32_BYTES = 4
 
@@ -63,13 +65,13 @@ def summarise(base: ParameterSet, new: ParameterSet, data: bytes) -> Summary:
     """Apply a file to the base and compare the result with what it was made from."""
     decoded = decode(data, base.layout)
     result = apply(base, decoded)
-    count = base.layout.parameter_count
+    count = new.layout.parameter_count
     return Summary(
         file_bytes=len(data),
         float32_bytes=count * FLOAT32_BYTES,
         parameters=count,
         nonzeros=decoded.diff.nonzeros,
-        methods=_changing(read_header(data)),
+        methods={str(method): count for method, count in read_header(data).methods.items()},
         relative_error=_relative_error(base, new, result),
         target_digest=decoded.target_digest,
     )
@@ -88,19 +90,26 @@ def header_to_json(header: Header, file_bytes: int, layout: Layout | None) -> Ma
         "file_bytes": file_bytes,
         "base_digest": header.base_digest.hex() if header.base_digest else None,
         "target_digest": header.target_digest.hex(),
-        "layout_fingerprint": header.layout_fingerprint.hex(),
-        "hash_seed": header.hash_seed,
-        "methods": dict(_changing(header)),
+        "layout_check": header.layout_check.hex(),
+        "methods": {str(method): count for method, count in header.methods.items()},
+        "coders": sorted(header.coders),
         "nonzeros": header.nonzeros,
+        "layers": [_layer_to_json(layer, names) for layer in header.layers],
+        "graph_bytes": header.graph[0].raw_length if header.graph else None,
+    }
+
+
+def _layer_to_json(layer: LayerHeader, names: Sequence[str | None]) -> Mapping[str, object]:
+    return {
+        "hash_seed": layer.hash_seed,
         "sections": [
             {
                 "kind": section.kind,
                 "coder": section.coder,
                 "raw_bytes": section.raw_length,
                 "coded_bytes": section.coded_length,
-                "level_bits": section.level_bits,
             }
-            for section in header.sections
+            for section in layer.sections
         ],
         "tensors": [
             {
@@ -108,32 +117,30 @@ def header_to_json(header: Header, file_bytes: int, layout: Layout | None) -> Ma
                 "name": name,
                 "method": record.method,
                 "count": record.count,
-                "step": record.step,
+                "largest": record.largest,
+                "scale": list(magnitudes(record.scale)),
                 "hashes": record.hashes,
             }
-            for index, (name, record) in enumerate(zip(names, header.records, strict=True))
+            for index, (name, record) in enumerate(zip(names, layer.records, strict=True))
         ],
     }
 
 
 def _names(header: Header, layout: Layout | None) -> list[str | None]:
     layout = header.layout or layout
-    if layout is None or len(layout.tensors) != len(header.records):
-        return [None] * len(header.records)
+    tensors = max((len(layer.records) for layer in header.layers), default=0)
+    if layout is None or len(layout.tensors) != tensors:
+        return [None] * tensors
     return [spec.name for spec in layout.tensors]
-
-
-def _changing(header: Header) -> Mapping[str, int]:
-    return {str(m): n for m, n in header.methods.items() if m is not Method.UNCHANGED}
 
 
 def _relative_error(base: ParameterSet, new: ParameterSet, result: ParameterSet) -> float | None:
     missed = changed = 0.0
-    for spec in base.layout.tensors:
-        if spec.dtype is Dtype.BFLOAT16:
-            continue  # numpy does not compute in it; only lossless diffs change it
+    start = reshaped(base, new.layout)
+    for spec in new.layout.tensors:
         before, wanted, got = (
-            weights.arrays[spec.name].astype(np.float64) for weights in (base, new, result)
+            widen(weights.arrays[spec.name].reshape(-1), spec.dtype).astype(np.float64)
+            for weights in (start, new, result)
         )
         with np.errstate(invalid="ignore", over="ignore"):
             missed += float(np.square(got - wanted).sum())

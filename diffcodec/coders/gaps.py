@@ -4,7 +4,7 @@ A byte below 255 ends a gap; 255 skips 255 elements and goes on. A gap of 600 is
 Positions that repeat or run backwards cannot be written at all. N entries, E escapes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,33 +31,53 @@ def encode_gaps(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
     return coded
 
 
-def decode_gaps(
-    blocks: Iterable[NDArray[np.uint8]], size: int, name: str
-) -> Iterator[NDArray[np.int64]]:
-    """Positions from gap bytes, block by block.
+class GapDecoder:
+    """Positions from the gap bytes of several tensors, one after the other.
+
+    Where a tensor's bytes end is known only once its entries have been counted, so what was read
+    beyond is kept for the next tensor.
 
     Args:
-        blocks: The gap bytes of one tensor, cut anywhere.
-        size: Elements of the tensor.
-        name: The tensor's name, for messages.
-
-    Yields:
-        int64, shape (entries that end in the block,).
-
-    Raises:
-        FormatError: a position lies outside the tensor, or the last byte is an escape.
+        read: Gives the next gap bytes, any number of them; none at the end.
     """
-    passed = 0
-    is_end = np.ones(1, dtype=bool)
-    for block in blocks:
-        is_end = block != ESCAPE
-        reached = np.cumsum(block.astype(np.int64) + is_end)
-        reached += passed
-        passed = int(reached[-1])
-        if passed > size:
-            raise FormatError(
-                f"tensor {name}: expected positions below {size}, found gaps up to {passed}"
-            )
-        yield reached[is_end] - 1
-    if not is_end[-1]:
-        raise FormatError(f"tensor {name}: expected gaps to end in an entry, found an escape")
+
+    def __init__(self, read: Callable[[], NDArray[np.uint8]]) -> None:
+        self._read = read
+        self._ahead = np.empty(0, dtype=np.uint8)
+
+    def runs(self, count: int, size: int, name: str) -> Iterator[NDArray[np.int64]]:
+        """The positions of the next tensor, in runs of as many as were read at once.
+
+        Args:
+            count: Its entries, N.
+            size: Its elements.
+            name: Its name, for messages.
+
+        Raises:
+            FormatError: a position lies outside the tensor, or the bytes end early.
+        """
+        passed = found = 0
+        while found < count:
+            block = self._ahead if self._ahead.size else self._read()
+            if not block.size:
+                raise FormatError(f"tensor {name}: expected {count} entries, found {found}")
+            is_end = block != ESCAPE
+            ends = np.flatnonzero(is_end)
+            is_last = found + ends.size >= count
+            used = int(ends[count - found - 1]) + 1 if is_last else block.size
+            self._ahead = block[used:]
+            reached = np.cumsum(block[:used].astype(np.int64) + is_end[:used])
+            reached += passed
+            passed = int(reached[-1])
+            if passed > size:
+                raise FormatError(
+                    f"tensor {name}: expected positions below {size}, found gaps up to {passed}"
+                )
+            positions = reached[is_end[:used]] - 1
+            found += positions.size
+            yield positions
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether bytes were read that no tensor has used."""
+        return bool(self._ahead.size)

@@ -14,8 +14,8 @@ from functools import partial
 
 import numpy as np
 
-from diffcodec.coders.levels import MAX_LEVEL
-from diffcodec.diff import Diff, HashDiff
+from diffcodec.changes import MAX_LEVEL, HashDiff
+from diffcodec.diff import Diff, Layer
 from diffcodec.errors import BudgetError
 from diffcodec.file import encode, encoded_size
 from diffcodec.fitting.hash_fit import Arrays, array_lengths, fit_arrays, quantise_arrays
@@ -116,7 +116,7 @@ def hash_array_lengths(layout: Layout, budget_bytes: int) -> dict[str, int]:
     """
     shortest = array_lengths(layout, 1 / 2**32)
     one = {name: HashDiff(np.ones(m, np.int8), 1.0, 1) for name, m in shortest.items()}
-    floor = encoded_size(Diff(layout, bytes(32), one))
+    floor = encoded_size(Diff.of(layout, bytes(32), one))
     _require_budget(budget_bytes, floor)
     entries = (budget_bytes - floor) * 8 / HASH_ENTRY_BITS
     size = max(1, sum(layout.index[name].size for name in shortest))
@@ -157,7 +157,7 @@ def _best_sparse(
 
     def diff_of(count: int) -> Diff:
         changes = candidates.best(count, partial(quantise, levels=levels or SCARCE_LEVELS))
-        return replace(unchanged, tensors=changes)
+        return replace(unchanged, layers=(Layer(changes),))
 
     count = _most_entries(lambda n: encoded_size(diff_of(n)), candidates.count, floor, budget_bytes)
     is_scarce = count < candidates.count or not candidates.count
@@ -178,7 +178,7 @@ def _finest(unchanged: Diff, candidates: Candidates, budget_bytes: int) -> Diff 
     def diff_of(fineness: float) -> Diff:
         step = 2.0**-fineness
         changes = candidates.best(candidates.count, partial(quantise_at, step=step))
-        return replace(unchanged, tensors=changes)
+        return replace(unchanged, layers=(Layer(changes),))
 
     largest = [float(np.abs(part).max()) for part in candidates.by_tensor()]
     low, high = -np.log2(max(largest)), -np.log2(min(largest) / MAX_LEVEL)

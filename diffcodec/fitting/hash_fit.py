@@ -12,14 +12,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.diff import MAX_HASH_ARRAY, Diff, HashDiff
+from diffcodec.changes import MAX_HASH_ARRAY, HashDiff
+from diffcodec.diff import Diff
 from diffcodec.errors import InputError
 from diffcodec.fitting.quantise import (
-    DEFAULT_LEVELS,
     as_step,
-    quantise,
     quantise_with_zero,
-    require_levels,
 )
 from diffcodec.fitting.selection import differences
 from diffcodec.hashing import position_buckets
@@ -51,38 +49,6 @@ def array_lengths(layout: Layout, ratio: float) -> dict[str, int]:
         for spec in layout.tensors
         if spec.dtype is Dtype.FLOAT32 and spec.size
     }
-
-
-def hash_diff(
-    base: ParameterSet,
-    new: ParameterSet,
-    ratio: float,
-    hashes: int = 3,
-    seed: int = 0,
-    levels: int = DEFAULT_LEVELS,
-) -> Diff:
-    """Fit a hash diff to the delta of two sets of parameters, at K levels a tensor.
-
-    Args:
-        base: Its magnitudes scale the shares; where it is zero nothing can change.
-        new: What to come near to.
-        ratio: Array length over tensor size, in (0, 1].
-        hashes: Number of hash functions, 1 to 4.
-        seed: The diff's hash seed.
-        levels: Largest level, 1 to 127.
-
-    Raises:
-        InputError: an option is out of range, or a tensor that differs is not float32.
-        LayoutError: base and new have different layouts.
-    """
-    require_levels(levels)
-    arrays = fit_arrays(base, new, array_lengths(base.layout, ratio), hashes, seed)
-    changes = {}
-    for name, array in arrays.items():
-        if array.any():
-            step = quantise(array[array != 0], levels)[1]
-            changes[name] = HashDiff(quantise_with_zero(array, step, levels), step, hashes)
-    return Diff(base.layout, base.digest(), changes, seed)
 
 
 def fit_arrays(
@@ -136,7 +102,7 @@ def quantise_arrays(
         levels = quantise_with_zero(array, step)
         if levels.any():
             changes[name] = HashDiff(levels, step, hashes)
-    return Diff(base.layout, base.digest(), changes, seed)
+    return Diff.of(base.layout, base.digest(), changes, seed)
 
 
 def _least_squares(

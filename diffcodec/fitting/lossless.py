@@ -1,6 +1,7 @@
-"""Diffs that reproduce any two sets of parameters exactly, whatever their dtypes."""
+"""Diffs that reproduce any two sets of parameters exactly, whatever their dtypes and layouts."""
 
-from diffcodec.diff import Diff, LosslessDiff
+from diffcodec.changes import LosslessDiff
+from diffcodec.diff import Diff, Layer, reshaped
 from diffcodec.parameters import ParameterSet, as_bytes
 
 
@@ -10,13 +11,15 @@ def lossless_diff(base: ParameterSet | None, new: ParameterSet) -> Diff:
     Law: apply(base, lossless_diff(base, new)) == new, bit for bit, NaN payloads included.
 
     Raises:
-        LayoutError: base and new have different layouts.
+        LayoutError: a tensor is smaller in `new` than in the base.
     """
-    start = base or ParameterSet.zeros(new.layout)
-    start.layout.require(new.layout, "the base", "the new weights")
+    start = ParameterSet.zeros(new.layout) if base is None else reshaped(base, new.layout)
     changed = {}
     for name, array in new.arrays.items():
         xor = as_bytes(array) ^ as_bytes(start.arrays[name])
         if xor.any():
             changed[name] = LosslessDiff(xor)
-    return Diff(new.layout, base.digest() if base else None, changed)
+    layers = (Layer(changed),) if changed else ()
+    if base is None:
+        return Diff(new.layout, None, layers)
+    return Diff(new.layout, base.digest(), layers, base.layout)

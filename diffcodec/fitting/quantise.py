@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.coders.levels import MAX_LEVEL
-from diffcodec.diff import FLOAT32_MAX, Diff, SparseDiff
+from diffcodec.changes import FLOAT32_MAX, MAX_LEVEL, Scale, SparseDiff, Uniform
+from diffcodec.diff import Diff
 from diffcodec.errors import InputError, LayoutError
 from diffcodec.parameters import Dtype, ParameterSet, TensorSpec
 
@@ -63,10 +63,10 @@ def sparse_diff(
         positions = np.flatnonzero(is_kept)
         if positions.size:
             changes[name] = SparseDiff(positions, *quantise(flat[positions], levels))
-    return Diff(base.layout, base.digest(), changes)
+    return Diff.of(base.layout, base.digest(), changes)
 
 
-def quantise(values: Floats, levels: int) -> tuple[Levels, float]:
+def quantise(values: Floats, levels: int) -> tuple[Levels, Scale]:
     """Levels and step of least squared error, as far as a few refinements find them.
 
     Args:
@@ -83,10 +83,10 @@ def quantise(values: Floats, levels: int) -> tuple[Levels, float]:
     guesses = [_refine(sample, levels, largest * share) for share in shares]
     step = min(guesses, key=lambda guess: _squared_error(sample, levels, guess))
     step = as_step(_refine(magnitudes, levels, step))
-    return _signed(_nearest(magnitudes, levels, step), values), step
+    return _signed(_nearest(magnitudes, levels, step), values), Uniform(step)
 
 
-def quantise_at(values: Floats, step: float) -> tuple[Levels, float]:
+def quantise_at(values: Floats, step: float) -> tuple[Levels, Scale]:
     """Levels of up to 127 for a given step, and the step that fits those levels best.
 
     Args:
@@ -99,7 +99,7 @@ def quantise_at(values: Floats, step: float) -> tuple[Levels, float]:
     magnitudes = np.abs(values.astype(np.float64))
     step = max(step, magnitudes.max() / MAX_LEVEL)
     nearest = _nearest(magnitudes, MAX_LEVEL, step)
-    return _signed(nearest, values), as_step(_best_step(magnitudes, nearest, step))
+    return _signed(nearest, values), Uniform(as_step(_best_step(magnitudes, nearest, step)))
 
 
 def quantise_with_zero(values: Floats, step: float, levels: int = MAX_LEVEL) -> Levels:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.diff import SparseDiff
+from diffcodec.changes import Scale, SparseDiff
 from diffcodec.errors import InputError, LayoutError
 from diffcodec.fitting.quantise import Deltas, require_delta, require_float32
 from diffcodec.parameters import ParameterSet
@@ -108,7 +108,7 @@ class Candidates:
     def best(
         self,
         count: int,
-        quantise: Callable[[NDArray[np.float32]], tuple[NDArray[np.int8], float]],
+        quantise: Callable[[NDArray[np.float32]], tuple[NDArray[np.int8], Scale]],
     ) -> dict[str, SparseDiff]:
         """The best `count` entries, quantised tensor by tensor."""
         is_chosen = np.zeros(self.count, dtype=bool)

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from diffcodec import (
+    HashDiff,
     Layout,
-    LosslessDiff,
     ParameterSet,
+    SparseDiff,
     decode,
     encode,
     fit_hash_arrays,
@@ -279,10 +280,9 @@ RECIPES: dict[str, Callable[[_Task], tuple[bytes, float]]] = {
 def count_free(diff: bytes, layout: Layout) -> int:
     """Non-zeros or array entries that a diff file carries; a lossless one carries every weight."""
     sizes = {spec.name: spec.size for spec in layout.tensors}
-    changes = decode(diff, layout).diff.tensors
     return sum(
-        sizes[name] if isinstance(change, LosslessDiff) else int(change.levels.size)
-        for name, change in changes.items()
+        int(change.levels.size) if isinstance(change, SparseDiff | HashDiff) else sizes[name]
+        for name, change in decode(diff, layout).diff.changes()
     )
 
 

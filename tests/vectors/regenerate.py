@@ -24,6 +24,7 @@ from diffcodec import (
     ParameterSet,
     SparseDiff,
     TensorSpec,
+    Uniform,
     apply,
     encode,
     lossless_diff,
@@ -70,7 +71,7 @@ def sparse(size: int, every: int, largest: int, step: float) -> SparseDiff:
     positions = np.flatnonzero(numbers % every == 0)
     magnitudes = (numbers[positions] >> 8) % largest + 1
     signs = np.where(numbers[positions] >> 31, -1, 1)
-    return SparseDiff(positions, (magnitudes * signs).astype(np.int8), step)
+    return SparseDiff(positions, (magnitudes * signs).astype(np.int8), Uniform(step))
 
 
 def hashed(m: int, largest: int, step: float, hashes: int) -> HashDiff:
@@ -92,7 +93,7 @@ def golden_files() -> dict[str, tuple[ParameterSet | None, Diff]]:
     digest = start.digest()
 
     def diff(tensors: dict, seed: int = 0) -> tuple[ParameterSet, Diff]:
-        return start, Diff(start.layout, digest, tensors, seed)
+        return start, Diff.of(start.layout, digest, tensors, seed)
 
     matrix, words = "decoder.weight", "wörter.weight"
     return {
@@ -122,7 +123,7 @@ def golden_files() -> dict[str, tuple[ParameterSet | None, Diff]]:
         "snapshot": (None, lossless_diff(None, start)),
         "snapshot-sparse": (
             None,
-            Diff(start.layout, None, {words: sparse(600, 9, 2, 0.25)}),
+            Diff.of(start.layout, None, {words: sparse(600, 9, 2, 0.25)}),
         ),
     }
 

@@ -24,29 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11ota/v1/diff.proto\x12\x06ota.v1\"G\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x05\x64type\x18\x02 \x01(\x0e\x32\r.ota.v1.Dtype\x12\r\n\x05shape\x18\x03 \x03(\r\"-\n\x06Layout\x12#\n\x07tensors\x18\x01 \x03(\x0b\x32\x12.ota.v1.TensorSpec\"l\n\x0cTensorRecord\x12\x1e\n\x06method\x18\x01 \x01(\x0e\x32\x0e.ota.v1.Method\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0f\n\x07\x65scapes\x18\x03 \x01(\r\x12\x0c\n\x04step\x18\x04 \x01(\x02\x12\x0e\n\x06hashes\x18\x05 \x01(\r\"\x88\x01\n\x07Section\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.ota.v1.SectionKind\x12\x1c\n\x05\x63oder\x18\x02 \x01(\x0e\x32\r.ota.v1.Coder\x12\x12\n\nraw_length\x18\x03 \x01(\x04\x12\x14\n\x0c\x63oded_length\x18\x04 \x01(\x04\x12\x12\n\nlevel_bits\x18\x05 \x01(\r\"\xd1\x01\n\nDiffHeader\x12\x13\n\x0b\x62\x61se_digest\x18\x01 \x01(\x0c\x12\x15\n\rtarget_digest\x18\x02 \x01(\x0c\x12\x1a\n\x12layout_fingerprint\x18\x03 \x01(\x0c\x12\x1e\n\x06layout\x18\x04 \x01(\x0b\x32\x0e.ota.v1.Layout\x12%\n\x07tensors\x18\x05 \x03(\x0b\x32\x14.ota.v1.TensorRecord\x12!\n\x08sections\x18\x06 \x03(\x0b\x32\x0f.ota.v1.Section\x12\x11\n\thash_seed\x18\x07 \x01(\x06*h\n\x05\x44type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x12\n\x0e\x44TYPE_BFLOAT16\x10\x03\x12\x0e\n\nDTYPE_INT8\x10\x04*m\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x11\n\rMETHOD_SPARSE\x10\x01\x12\x0f\n\x0bMETHOD_HASH\x10\x02\x12\x12\n\x0eMETHOD_LOWRANK\x10\x03\x12\x13\n\x0fMETHOD_LOSSLESS\x10\x04*=\n\x05\x43oder\x12\x15\n\x11\x43ODER_UNSPECIFIED\x10\x00\x12\x0e\n\nCODER_FAST\x10\x01\x12\r\n\tCODER_MAX\x10\x02*\x94\x01\n\x0bSectionKind\x12\x1c\n\x18SECTION_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SECTION_KIND_GAPS\x10\x01\x12\x17\n\x13SECTION_KIND_LEVELS\x10\x02\x12\x1c\n\x18SECTION_KIND_HASH_LEVELS\x10\x03\x12\x19\n\x15SECTION_KIND_LOSSLESS\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11ota/v1/diff.proto\x12\x06ota.v1\"G\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x05\x64type\x18\x02 \x01(\x0e\x32\r.ota.v1.Dtype\x12\r\n\x05shape\x18\x03 \x03(\r\"-\n\x06Layout\x12#\n\x07tensors\x18\x01 \x03(\x0b\x32\x12.ota.v1.TensorSpec\"t\n\x07Section\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.ota.v1.SectionKind\x12\x1c\n\x05\x63oder\x18\x02 \x01(\x0e\x32\r.ota.v1.Coder\x12\x12\n\nraw_length\x18\x03 \x01(\x04\x12\x14\n\x0c\x63oded_length\x18\x04 \x01(\x04\"\x9f\x01\n\x05Layer\x12\x1f\n\x07methods\x18\x01 \x03(\x0e\x32\x0e.ota.v1.Method\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\x12\x0f\n\x07largest\x18\x03 \x03(\r\x12\x0e\n\x06scales\x18\x04 \x03(\r\x12\x0e\n\x06hashes\x18\x05 \x03(\r\x12\x11\n\thash_seed\x18\x06 \x01(\x06\x12!\n\x08sections\x18\x07 \x03(\x0b\x32\x0f.ota.v1.Section\"\xc3\x01\n\nDiffHeader\x12\x13\n\x0b\x62\x61se_digest\x18\x01 \x01(\x0c\x12\x15\n\rtarget_digest\x18\x02 \x01(\x0c\x12\x14\n\x0clayout_check\x18\x03 \x01(\x0c\x12\x1e\n\x06layout\x18\x04 \x01(\x0b\x32\x0e.ota.v1.Layout\x12\x1d\n\x06layers\x18\x05 \x03(\x0b\x32\r.ota.v1.Layer\x12\x1e\n\x05graph\x18\x06 \x01(\x0b\x32\x0f.ota.v1.Section\x12\x14\n\x0cgraph_digest\x18\x07 \x01(\x0c*h\n\x05\x44type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x12\n\x0e\x44TYPE_BFLOAT16\x10\x03\x12\x0e\n\nDTYPE_INT8\x10\x04*\x89\x01\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x11\n\rMETHOD_SPARSE\x10\x01\x12\x0f\n\x0bMETHOD_HASH\x10\x02\x12\x12\n\x0eMETHOD_LOWRANK\x10\x03\x12\x13\n\x0fMETHOD_LOSSLESS\x10\x04\x12\x1a\n\x16METHOD_SPARSE_CODEBOOK\x10\x05*=\n\x05\x43oder\x12\x15\n\x11\x43ODER_UNSPECIFIED\x10\x00\x12\x0e\n\nCODER_FAST\x10\x01\x12\r\n\tCODER_MAX\x10\x02*\xbe\x01\n\x0bSectionKind\x12\x1c\n\x18SECTION_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SECTION_KIND_GAPS\x10\x01\x12\x17\n\x13SECTION_KIND_LEVELS\x10\x02\x12\x18\n\x14SECTION_KIND_ENTRIES\x10\x03\x12\x17\n\x13SECTION_KIND_ARRAYS\x10\x04\x12\x16\n\x12SECTION_KIND_BYTES\x10\x05\x12\x16\n\x12SECTION_KIND_GRAPH\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ota.v1.diff_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DTYPE']._serialized_start=610
-  _globals['_DTYPE']._serialized_end=714
-  _globals['_METHOD']._serialized_start=716
-  _globals['_METHOD']._serialized_end=825
-  _globals['_CODER']._serialized_start=827
-  _globals['_CODER']._serialized_end=888
-  _globals['_SECTIONKIND']._serialized_start=891
-  _globals['_SECTIONKIND']._serialized_end=1039
+  _globals['_DTYPE']._serialized_start=627
+  _globals['_DTYPE']._serialized_end=731
+  _globals['_METHOD']._serialized_start=734
+  _globals['_METHOD']._serialized_end=871
+  _globals['_CODER']._serialized_start=873
+  _globals['_CODER']._serialized_end=934
+  _globals['_SECTIONKIND']._serialized_start=937
+  _globals['_SECTIONKIND']._serialized_end=1127
   _globals['_TENSORSPEC']._serialized_start=29
   _globals['_TENSORSPEC']._serialized_end=100
   _globals['_LAYOUT']._serialized_start=102
   _globals['_LAYOUT']._serialized_end=147
-  _globals['_TENSORRECORD']._serialized_start=149
-  _globals['_TENSORRECORD']._serialized_end=257
-  _globals['_SECTION']._serialized_start=260
-  _globals['_SECTION']._serialized_end=396
-  _globals['_DIFFHEADER']._serialized_start=399
-  _globals['_DIFFHEADER']._serialized_end=608
+  _globals['_SECTION']._serialized_start=149
+  _globals['_SECTION']._serialized_end=265
+  _globals['_LAYER']._serialized_start=268
+  _globals['_LAYER']._serialized_end=427
+  _globals['_DIFFHEADER']._serialized_start=430
+  _globals['_DIFFHEADER']._serialized_end=625
 # @@protoc_insertion_point(module_scope)

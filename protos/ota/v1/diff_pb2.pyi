@@ -47,20 +47,26 @@ class _Method:
 class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Method.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     METHOD_UNSPECIFIED: _Method.ValueType  # 0
-    """The tensor is the base's, unchanged."""
+    """The layer leaves the tensor as it is."""
     METHOD_SPARSE: _Method.ValueType  # 1
+    """Some elements change by level * step."""
     METHOD_HASH: _Method.ValueType  # 2
     METHOD_LOWRANK: _Method.ValueType  # 3
     METHOD_LOSSLESS: _Method.ValueType  # 4
+    METHOD_SPARSE_CODEBOOK: _Method.ValueType  # 5
+    """Some elements change by one of K magnitudes of the tensor's own."""
 
 class Method(_Method, metaclass=_MethodEnumTypeWrapper): ...
 
 METHOD_UNSPECIFIED: Method.ValueType  # 0
-"""The tensor is the base's, unchanged."""
+"""The layer leaves the tensor as it is."""
 METHOD_SPARSE: Method.ValueType  # 1
+"""Some elements change by level * step."""
 METHOD_HASH: Method.ValueType  # 2
 METHOD_LOWRANK: Method.ValueType  # 3
 METHOD_LOSSLESS: Method.ValueType  # 4
+METHOD_SPARSE_CODEBOOK: Method.ValueType  # 5
+"""Some elements change by one of K magnitudes of the tensor's own."""
 Global___Method: _TypeAlias = Method  # noqa: Y015
 
 class _Coder:
@@ -88,17 +94,33 @@ class _SectionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SectionKi
     DESCRIPTOR: _descriptor.EnumDescriptor
     SECTION_KIND_UNSPECIFIED: _SectionKind.ValueType  # 0
     SECTION_KIND_GAPS: _SectionKind.ValueType  # 1
+    """Positions of sparse tensors, as gap bytes."""
     SECTION_KIND_LEVELS: _SectionKind.ValueType  # 2
-    SECTION_KIND_HASH_LEVELS: _SectionKind.ValueType  # 3
-    SECTION_KIND_LOSSLESS: _SectionKind.ValueType  # 4
+    """Levels of sparse tensors, packed."""
+    SECTION_KIND_ENTRIES: _SectionKind.ValueType  # 3
+    """Positions and levels of sparse tensors together."""
+    SECTION_KIND_ARRAYS: _SectionKind.ValueType  # 4
+    """Levels of hash arrays and of low-rank factors."""
+    SECTION_KIND_BYTES: _SectionKind.ValueType  # 5
+    """XOR of lossless tensors."""
+    SECTION_KIND_GRAPH: _SectionKind.ValueType  # 6
+    """The graph that replaces the base's."""
 
 class SectionKind(_SectionKind, metaclass=_SectionKindEnumTypeWrapper): ...
 
 SECTION_KIND_UNSPECIFIED: SectionKind.ValueType  # 0
 SECTION_KIND_GAPS: SectionKind.ValueType  # 1
+"""Positions of sparse tensors, as gap bytes."""
 SECTION_KIND_LEVELS: SectionKind.ValueType  # 2
-SECTION_KIND_HASH_LEVELS: SectionKind.ValueType  # 3
-SECTION_KIND_LOSSLESS: SectionKind.ValueType  # 4
+"""Levels of sparse tensors, packed."""
+SECTION_KIND_ENTRIES: SectionKind.ValueType  # 3
+"""Positions and levels of sparse tensors together."""
+SECTION_KIND_ARRAYS: SectionKind.ValueType  # 4
+"""Levels of hash arrays and of low-rank factors."""
+SECTION_KIND_BYTES: SectionKind.ValueType  # 5
+"""XOR of lossless tensors."""
+SECTION_KIND_GRAPH: SectionKind.ValueType  # 6
+"""The graph that replaces the base's."""
 Global___SectionKind: _TypeAlias = SectionKind  # noqa: Y015
 
 @_typing.final
@@ -150,43 +172,6 @@ class Layout(_message.Message):
 Global___Layout: _TypeAlias = Layout  # noqa: Y015
 
 @_typing.final
-class TensorRecord(_message.Message):
-    """What one tensor of the layout receives."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    METHOD_FIELD_NUMBER: _builtins.int
-    COUNT_FIELD_NUMBER: _builtins.int
-    ESCAPES_FIELD_NUMBER: _builtins.int
-    STEP_FIELD_NUMBER: _builtins.int
-    HASHES_FIELD_NUMBER: _builtins.int
-    method: Global___Method.ValueType
-    count: _builtins.int
-    """sparse: non-zeros; hash: length of the array A."""
-    escapes: _builtins.int
-    """sparse: escape bytes among the tensor's gap bytes, which are count + escapes in all."""
-    step: _builtins.float
-    """sparse and hash: value = level * step."""
-    hashes: _builtins.int
-    """hash: number of hash functions K, 1 to 4."""
-    def __init__(
-        self,
-        *,
-        method: Global___Method.ValueType = ...,
-        count: _builtins.int = ...,
-        escapes: _builtins.int = ...,
-        step: _builtins.float = ...,
-        hashes: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "escapes", b"escapes", "hashes", b"hashes", "method", b"method", "step", b"step"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TensorRecord: _TypeAlias = TensorRecord  # noqa: Y015
-
-@_typing.final
 class Section(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -194,13 +179,10 @@ class Section(_message.Message):
     CODER_FIELD_NUMBER: _builtins.int
     RAW_LENGTH_FIELD_NUMBER: _builtins.int
     CODED_LENGTH_FIELD_NUMBER: _builtins.int
-    LEVEL_BITS_FIELD_NUMBER: _builtins.int
     kind: Global___SectionKind.ValueType
     coder: Global___Coder.ValueType
     raw_length: _builtins.int
     coded_length: _builtins.int
-    level_bits: _builtins.int
-    """levels and hash levels: bits a symbol takes, 1, 2, 4 or 8."""
     def __init__(
         self,
         *,
@@ -208,40 +190,52 @@ class Section(_message.Message):
         coder: Global___Coder.ValueType = ...,
         raw_length: _builtins.int = ...,
         coded_length: _builtins.int = ...,
-        level_bits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coded_length", b"coded_length", "coder", b"coder", "kind", b"kind", "level_bits", b"level_bits", "raw_length", b"raw_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coded_length", b"coded_length", "coder", b"coder", "kind", b"kind", "raw_length", b"raw_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Section: _TypeAlias = Section  # noqa: Y015
 
 @_typing.final
-class DiffHeader(_message.Message):
+class Layer(_message.Message):
+    """One change of the parameters. The lists below have one item for each tensor of the result's
+    layout (methods), or for each of those that the method concerns. A list whose items are all
+    equal is written as one item.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
-    BASE_DIGEST_FIELD_NUMBER: _builtins.int
-    TARGET_DIGEST_FIELD_NUMBER: _builtins.int
-    LAYOUT_FINGERPRINT_FIELD_NUMBER: _builtins.int
-    LAYOUT_FIELD_NUMBER: _builtins.int
-    TENSORS_FIELD_NUMBER: _builtins.int
-    SECTIONS_FIELD_NUMBER: _builtins.int
+    METHODS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    LARGEST_FIELD_NUMBER: _builtins.int
+    SCALES_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
     HASH_SEED_FIELD_NUMBER: _builtins.int
-    base_digest: _builtins.bytes
-    """SHA-256 over layout fingerprint and dense bytes. Empty: a snapshot, whose base is all zeros."""
-    target_digest: _builtins.bytes
-    layout_fingerprint: _builtins.bytes
+    SECTIONS_FIELD_NUMBER: _builtins.int
     hash_seed: _builtins.int
     """Seeds the position hashes; a new one each generation."""
     @_builtins.property
-    def layout(self) -> Global___Layout:
-        """Present in snapshots; elsewhere the layout is the base's."""
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[Global___Method.ValueType]: ...
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """sparse: non-zeros; hash: length of the array A; low-rank: rank."""
 
     @_builtins.property
-    def tensors(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorRecord]:
-        """One a tensor of the layout, in its order."""
+    def largest(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """sparse, hash and low-rank: largest magnitude of a level, K."""
+
+    @_builtins.property
+    def scales(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The step, or K magnitudes: bits of the binary32 in reverse order, so that few significant
+        digits take few bytes.
+        """
+
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """hash: number of hash functions, 1 to 4."""
 
     @_builtins.property
     def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Section]:
@@ -250,17 +244,65 @@ class DiffHeader(_message.Message):
     def __init__(
         self,
         *,
+        methods: _abc.Iterable[Global___Method.ValueType] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        largest: _abc.Iterable[_builtins.int] | None = ...,
+        scales: _abc.Iterable[_builtins.int] | None = ...,
+        hashes: _abc.Iterable[_builtins.int] | None = ...,
+        hash_seed: _builtins.int = ...,
+        sections: _abc.Iterable[Global___Section] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "hash_seed", b"hash_seed", "hashes", b"hashes", "largest", b"largest", "methods", b"methods", "scales", b"scales", "sections", b"sections"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Layer: _TypeAlias = Layer  # noqa: Y015
+
+@_typing.final
+class DiffHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_DIGEST_FIELD_NUMBER: _builtins.int
+    TARGET_DIGEST_FIELD_NUMBER: _builtins.int
+    LAYOUT_CHECK_FIELD_NUMBER: _builtins.int
+    LAYOUT_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    GRAPH_FIELD_NUMBER: _builtins.int
+    GRAPH_DIGEST_FIELD_NUMBER: _builtins.int
+    base_digest: _builtins.bytes
+    """SHA-256 over layout fingerprint and dense bytes. Empty: a snapshot, whose base is all zeros."""
+    target_digest: _builtins.bytes
+    layout_check: _builtins.bytes
+    """First 8 bytes of the fingerprint of the base's layout (a snapshot: of its own)."""
+    graph_digest: _builtins.bytes
+    @_builtins.property
+    def layout(self) -> Global___Layout:
+        """The result's layout: present in snapshots, and where it is not the base's."""
+
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Layer]:
+        """Applied one after the other."""
+
+    @_builtins.property
+    def graph(self) -> Global___Section:
+        """The graph that replaces the base's, and its SHA-256."""
+
+    def __init__(
+        self,
+        *,
         base_digest: _builtins.bytes = ...,
         target_digest: _builtins.bytes = ...,
-        layout_fingerprint: _builtins.bytes = ...,
+        layout_check: _builtins.bytes = ...,
         layout: Global___Layout | None = ...,
-        tensors: _abc.Iterable[Global___TensorRecord] | None = ...,
-        sections: _abc.Iterable[Global___Section] | None = ...,
-        hash_seed: _builtins.int = ...,
+        layers: _abc.Iterable[Global___Layer] | None = ...,
+        graph: Global___Section | None = ...,
+        graph_digest: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph", "layout", b"layout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "hash_seed", b"hash_seed", "layout", b"layout", "layout_fingerprint", b"layout_fingerprint", "sections", b"sections", "target_digest", b"target_digest", "tensors", b"tensors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "graph", b"graph", "graph_digest", b"graph_digest", "layers", b"layers", "layout", b"layout", "layout_check", b"layout_check", "target_digest", b"target_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

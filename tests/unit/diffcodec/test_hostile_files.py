@@ -37,9 +37,9 @@ from diffcodec import (
     lossless_diff,
     read_header,
 )
-from diffcodec.coders.sections import SectionReader
+from diffcodec.coders.frames import FrameReader
 from diffcodec.file import CHECKSUM_BYTES, PREFIX, seal
-from diffcodec.wire import header_from_bytes, header_to_bytes
+from diffcodec.wire import header_from_bytes, header_to_bytes, scale_to_wire
 from protos.ota.v1 import diff_pb2
 from tests.unit.diffcodec.strategies import example
 
@@ -68,8 +68,9 @@ def with_section(kind: SectionKind, raw: bytes, frame: bytes | None = None) -> b
     """The file with other bytes in one section; its lengths in the header follow."""
     header_bytes, payload = parts()
     header = header_from_bytes(header_bytes)
+    (layer,) = header.layers
     sections, pieces, at = [], [], 0
-    for section in header.sections:
+    for section in layer.sections:
         piece = payload[at : at + section.coded_length]
         at += section.coded_length
         if section.kind is kind:
@@ -77,8 +78,9 @@ def with_section(kind: SectionKind, raw: bytes, frame: bytes | None = None) -> b
             section = dataclasses.replace(section, raw_length=len(raw), coded_length=len(piece))
         sections.append(section)
         pieces.append(piece)
-    changed = dataclasses.replace(header, sections=tuple(sections))
-    return seal(header_to_bytes(changed), b"".join(pieces))
+    changed = dataclasses.replace(layer, sections=tuple(sections))
+    header = dataclasses.replace(header, layers=(changed,))
+    return seal(header_to_bytes(header), b"".join(pieces))
 
 
 def raw_section(kind: SectionKind) -> bytes:
@@ -91,24 +93,38 @@ def raw_section(kind: SectionKind) -> bytes:
     raise AssertionError(kind)
 
 
-def record(index: int, **fields: float) -> Callable[[diff_pb2.DiffHeader], None]:
+def field(number: int, content: bytes) -> bytes:
+    """A length-delimited protobuf field."""
+    length, left = bytearray(), len(content)
+    while left >= 0x80:
+        length.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([number << 3 | 2, *length, left]) + content
+
+
+def layer(name: str, index: int, value: int) -> Callable[[diff_pb2.DiffHeader], None]:
+    """Another item in one of the layer's lists."""
+
     def change(message: diff_pb2.DiffHeader) -> None:
-        for name, value in fields.items():
-            setattr(message.tensors[index], name, value)
+        getattr(message.layers[0], name)[index] = value
 
     return change
+
+
+def scale(index: int, magnitude: float) -> Callable[[diff_pb2.DiffHeader], None]:
+    return layer("scales", index, scale_to_wire(magnitude))
 
 
 def section(index: int, **fields: int) -> Callable[[diff_pb2.DiffHeader], None]:
     def change(message: diff_pb2.DiffHeader) -> None:
         for name, value in fields.items():
-            setattr(message.sections[index], name, value)
+            setattr(message.layers[0].sections[index], name, value)
 
     return change
 
 
-# Records of the example: 0 bias, 1 embedding (sparse), 2 half (lossless), 5 weight (hash).
-# Sections: 0 gaps, 1 levels, 2 hash levels, 3 lossless.
+# Methods of the example: 1 embedding is sparse, 2 half is lossless, 5 weight is a hash; counts,
+# largest and scales are those of 1 and 5. Sections: 0 gaps, 1 levels, 2 arrays, 3 bytes.
 
 
 def test_crafting_without_a_lie_gives_the_same_file():
@@ -161,7 +177,7 @@ def test_edited_and_resealed_files_decode_or_are_refused(data: st.DataObject):
     cut = data.draw(st.sampled_from([len(header), len(header) - 1, len(header) + 1]))
     forged = seal(bytes(body[:cut]), bytes(body[cut:]))
     try:
-        apply(BASE, decode(forged, LAYOUT, snapshot_limit_bytes=2**20))
+        apply(BASE, decode(forged, LAYOUT, result_limit_bytes=2**20))
     except CodecError as error:
         assert "\n" not in str(error)
     with contextlib.suppress(CodecError):
@@ -185,48 +201,65 @@ def test_a_file_of_another_kind_is_refused():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (record(1, method=3), UnsupportedError, "expected a method of .* found number 3"),
-        (record(1, method=77), UnsupportedError, "found number 77"),
-        (section(0, coder=2), UnsupportedError, "expected a coder of fast, found number 2"),
+        (layer("methods", 1, 77), UnsupportedError, "expected a method .* found number 77"),
+        (layer("methods", 1, 2), FormatError, "2 numbers of hashes|sections"),
+        (layer("methods", 0, 1), FormatError, "expected 3 counts .* found 2"),
+        (layer("methods", 1, 0), FormatError, "expected 1 counts .* found 2"),
+        (layer("methods", 1, 5), FormatError, "scales"),
+        (layer("methods", 1, 3), FormatError, "embedding: expected a rank|sections"),
+        (section(0, coder=9), UnsupportedError, "expected a coder .* found number 9"),
         (section(0, coder=0), UnsupportedError, "coder"),
+        (section(0, coder=2), FormatError, r"sections .* found gaps \(max\)"),
         (section(0, kind=9), UnsupportedError, "section"),
-        (record(1, step=float("nan")), FormatError, "embedding: .* step, found nan"),
-        (record(1, step=float("inf")), FormatError, "step, found inf"),
-        (record(1, step=-0.5), FormatError, "step, found -0.5"),
-        (record(1, step=0.0), FormatError, "step, found 0.0"),
-        (record(5, step=float("inf")), FormatError, "weight: .* step, found inf"),
-        (record(1, count=0), FormatError, "expected 1 to 3000 non-zeros, found 0"),
-        (record(1, count=3001), FormatError, "expected 1 to 3000 non-zeros, found 3001"),
-        (record(1, count=2**32 - 1), FormatError, "found 4294967295"),
-        (record(1, escapes=12), FormatError, "5 entries and 12 escapes"),
-        (record(1, escapes=2**32 - 1), FormatError, "escapes"),
-        (record(1, hashes=1), FormatError, "no hashes"),
-        (record(5, count=0), FormatError, "1 to 800 hashed levels"),
-        (record(5, count=801), FormatError, "1 to 800 hashed levels, found 801"),
-        (record(5, hashes=0), FormatError, "1 to 4 hashes, found 0"),
-        (record(5, hashes=5), FormatError, "1 to 4 hashes, found 5"),
-        (record(2, count=1), FormatError, "half: expected no fields"),
-        (record(0, count=1), FormatError, "bias: expected no fields"),
-        (record(0, step=-0.0), FormatError, "bias: expected no fields"),
-        (record(2, step=-0.0), FormatError, "half: expected no fields"),
-        (record(2, method=1, count=1, step=1.0), FormatError, "half: expected float32"),
-        (record(1, count=6), FormatError, "raw bytes"),
-        (record(1, escapes=0), FormatError, "section gaps: expected 5 raw bytes"),
+        (scale(0, float("nan")), FormatError, "positive finite float32, found nan"),
+        (scale(0, float("inf")), FormatError, "float32, found inf"),
+        (scale(0, 0.0), FormatError, "float32, found 0.0"),
+        (scale(1, float("inf")), FormatError, "float32, found inf"),
+        (layer("scales", 0, 2**31), FormatError, "scale of 31 bits"),
+        (lambda m: m.layers[0].scales.append(1), FormatError, "scales .* found more"),
+        (lambda m: m.layers[0].scales.pop(), FormatError, "scales .* found fewer"),
+        (layer("counts", 0, 0), FormatError, "expected 1 to 3000 non-zeros, found 0"),
+        (layer("counts", 0, 3001), FormatError, "expected 1 to 3000 non-zeros, found 3001"),
+        (layer("counts", 0, 2**32 - 1), FormatError, "found 4294967295"),
+        (layer("counts", 0, 6), FormatError, "raw bytes"),
+        (layer("largest", 0, 0), FormatError, "embedding: expected levels up to a K of 1 to 127"),
+        (layer("largest", 0, 128), FormatError, "found 128"),
+        (layer("largest", 0, 1), FormatError, "raw bytes"),
+        (lambda m: m.layers[0].largest.append(3), FormatError, "expected 2 largest levels"),
+        (layer("counts", 1, 0), FormatError, "1 to 800 hashed levels"),
+        (layer("counts", 1, 801), FormatError, "1 to 800 hashed levels, found 801"),
+        (layer("hashes", 0, 0), FormatError, "canonical"),
+        (layer("hashes", 0, 5), FormatError, "1 to 4 hashes, found 5"),
+        (lambda m: m.layers[0].hashes.append(1), FormatError, "numbers of hashes"),
         (section(0, raw_length=2**40), FormatError, "raw bytes from the tensor records"),
         (section(0, coded_length=10**6), FormatError, "bytes by the header"),
-        (section(1, level_bits=3), FormatError, "3 bits a level"),
-        (section(1, level_bits=0), FormatError, "0 bits a level"),
-        (section(0, level_bits=8), FormatError, "section gaps: found 8 bits a level"),
-        (lambda m: m.sections.add(), FormatError, "expected at most 4 sections, found more"),
-        (lambda m: m.sections.reverse(), FormatError, "expected sections"),
-        (lambda m: m.sections[3].CopyFrom(m.sections[0]), FormatError, "by the header"),
-        (lambda m: m.tensors.add(), FormatError, "expected 6 tensor records, found 7"),
-        (lambda m: m.tensors.pop(), FormatError, "expected 6 tensor records, found 5"),
+        (lambda m: m.layers[0].sections.reverse(), FormatError, "expected the sections"),
+        (lambda m: m.layers[0].sections.add(), UnsupportedError, "section"),
+        (
+            lambda m: [m.layers[0].sections.add() for _ in range(7)],
+            FormatError,
+            "expected at most 6 sections in a layer, found more",
+        ),
+        (
+            lambda m: m.layers[0].methods.append(0),
+            FormatError,
+            "expected 6 tensor records, found 7",
+        ),
+        (lambda m: m.layers[0].methods.pop(0), FormatError, "expected 6 tensor records, found 5"),
+        (
+            lambda m: [m.layers.add() for _ in range(16)],
+            FormatError,
+            "expected at most 16 layers, found more",
+        ),
+        (lambda m: m.layers.add(), FormatError, "expected 6 tensor records, found 0"),
         (lambda m: m.ClearField("base_digest"), FormatError, "either a base digest or"),
         (lambda m: setattr(m, "base_digest", b"short"), FormatError, "base digest of 32 bytes"),
         (lambda m: setattr(m, "target_digest", b""), FormatError, "target digest of 32 bytes"),
-        (lambda m: setattr(m, "layout_fingerprint", bytes(32)), LayoutError, "layout"),
-        (lambda m: m.layout.SetInParent(), FormatError, "either a base digest or"),
+        (lambda m: setattr(m, "layout_check", bytes(8)), LayoutError, "layout"),
+        (lambda m: setattr(m, "layout_check", bytes(32)), FormatError, "check of 8 bytes"),
+        (lambda m: m.layout.SetInParent(), FormatError, "expected 0 tensor records, found 6"),
+        (lambda m: m.graph.SetInParent(), FormatError, "graph digest of 32 bytes"),
+        (lambda m: setattr(m, "graph_digest", bytes(32)), FormatError, "canonical"),
     ],
 )
 def test_headers_that_lie_are_refused(change, error, message: str):
@@ -248,9 +281,9 @@ def test_a_wrong_base_digest_is_found_by_applying():
 
 def test_unknown_and_repeated_header_fields_are_refused():
     header, payload = parts()
-    hash_seed = header[-9:]
-    assert decode(seal(header, payload), LAYOUT).diff == DIFF
-    for extra in (b"\xf8\x07\x01", hash_seed):
+    check = field(3, LAYOUT.fingerprint[:8])
+    assert check in header
+    for extra in (b"\xf8\x07\x01", check):
         with pytest.raises(FormatError, match="canonical"):
             decode(seal(header + extra, payload), LAYOUT)
 
@@ -285,24 +318,25 @@ def test_snapshots_with_impossible_layouts_are_refused(change):
 
 
 def test_a_snapshot_larger_than_the_limit_is_refused():
-    with pytest.raises(FormatError, match="expected a snapshot of at most 1000 bytes"):
-        decode(SNAPSHOT, snapshot_limit_bytes=1000)
+    with pytest.raises(FormatError, match="expected a result of at most 1000 bytes"):
+        decode(SNAPSHOT, result_limit_bytes=1000)
 
 
 @pytest.mark.parametrize(
     ("kind", "raw", "message"),
     [
-        (SectionKind.GAPS, bytes([0, 0, 255, 43, 255, 255]), "raw bytes"),
-        (SectionKind.GAPS, bytes([0] * 15), "expected 5 entries in its gap bytes, found more"),
+        (SectionKind.GAPS, bytes([0, 0, 255, 43, 255, 255]), "expected 5 entries, found 3"),
+        (SectionKind.GAPS, bytes([0] * 15), "section gaps: expected its end, found more"),
         (SectionKind.GAPS, bytes([255] * 15), "positions below 3000"),
+        (SectionKind.GAPS, bytes([0, 0, 0, 0, 255]), "expected 5 entries, found 4"),
         (
             SectionKind.GAPS,
             bytes([0, 255, 0, 255, 0, 255, 0, 255, 0, *[255] * 6]),
             "positions|more|escape",
         ),
         (SectionKind.LEVELS, bytes([0, 1, 2, 3]), "raw bytes"),
-        (SectionKind.LEVELS, bytes([254, 0, 0, 0, 0]), "magnitude up to 127, found 128"),
-        (SectionKind.HASH_LEVELS, bytes([255, 0, 0, 0, 0, 0]), "raw bytes|found 128"),
+        (SectionKind.LEVELS, bytes([30, 0, 0, 0, 0]), "expected 30 symbols of levels, found .* 30"),
+        (SectionKind.ARRAYS, bytes([0x70, 0, 0]), "weight: expected 7 symbols .* number 7"),
     ],
 )
 def test_section_contents_that_cannot_be_are_refused(kind, raw: bytes, message: str):
@@ -313,28 +347,27 @@ def test_section_contents_that_cannot_be_are_refused(kind, raw: bytes, message: 
 def test_bits_after_the_last_level_are_refused():
     raw = bytearray(raw_section(SectionKind.LEVELS))
     assert len(raw) == 5  # 8 bits a level: no bits are left over, so take 5 levels of 4 bits
-    data = with_section(SectionKind.LEVELS, bytes([0x10, 0x32, 0xF4]))
-    data = lying(section(1, level_bits=4), data)
+    data = lying(layer("largest", 0, 8), with_section(SectionKind.LEVELS, b"\x10\x32\xf4"))
     with pytest.raises(FormatError, match="expected zero bits after its last level"):
         decode(data, LAYOUT)
 
 
 def test_cut_and_overlong_frames_are_refused():
-    raw = raw_section(SectionKind.LOSSLESS)
+    raw = raw_section(SectionKind.BYTES)
     frame = zstandard.compress(raw)
     for bad in (frame[:-1], frame + b"\0", frame + frame, frame[: len(frame) // 2], b"", raw):
-        with pytest.raises(FormatError, match="section lossless"):
-            decode(with_section(SectionKind.LOSSLESS, raw, bad), LAYOUT)
+        with pytest.raises(FormatError, match="section bytes"):
+            decode(with_section(SectionKind.BYTES, raw, bad), LAYOUT)
 
 
 def test_frames_that_declare_another_size_or_none_are_refused():
-    raw = raw_section(SectionKind.LOSSLESS)
+    raw = raw_section(SectionKind.BYTES)
     silent = zstandard.ZstdCompressor(write_content_size=False).compress(raw)
     longer = zstandard.compress(raw + b"x")
     summed = zstandard.ZstdCompressor(write_checksum=True).compress(raw)
     for bad in (silent, longer, summed):
-        with pytest.raises(FormatError, match="section lossless: expected a frame"):
-            decode(with_section(SectionKind.LOSSLESS, raw, bad), LAYOUT)
+        with pytest.raises(FormatError, match="section bytes: expected a frame"):
+            decode(with_section(SectionKind.BYTES, raw, bad), LAYOUT)
 
 
 def test_frames_that_ask_for_a_large_window_are_refused():
@@ -343,8 +376,8 @@ def test_frames_that_ask_for_a_large_window_are_refused():
     section_of = dataclasses.replace(
         header_from_bytes(parts()[0]).sections[0], raw_length=2**25, coded_length=len(frame)
     )
-    with pytest.raises(FormatError, match="expected a window of at most 1048576 bytes"):
-        SectionReader(io.BytesIO(frame), 0, section_of)
+    with pytest.raises(FormatError, match="expected a window of at most 262144 bytes"):
+        FrameReader(io.BytesIO(frame), 0, section_of)
 
 
 def test_a_decompression_bomb_is_refused_before_memory_is_spent():
@@ -362,8 +395,8 @@ def test_a_snapshot_bomb_is_refused_before_memory_is_spent():
     big = ParameterSet.from_arrays({"w": np.zeros(2**22, np.float32)})
     header, payload = parts(encode(lossless_diff(None, big), None))
     tracemalloc.start()
-    with pytest.raises(FormatError, match="expected a snapshot of at most 1048576 bytes"):
-        decode(seal(header, payload), snapshot_limit_bytes=2**20)
+    with pytest.raises(FormatError, match="expected a result of at most 1048576 bytes"):
+        decode(seal(header, payload), result_limit_bytes=2**20)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**20
@@ -387,16 +420,7 @@ except FormatError as error:
 """
 
 
-def field(number: int, content: bytes) -> bytes:
-    """A length-delimited protobuf field."""
-    length, left = bytearray(), len(content)
-    while left >= 0x80:
-        length.append(left & 0x7F | 0x80)
-        left >>= 7
-    return bytes([number << 3 | 2, *length, left]) + content
-
-
-RESULT = field(2, bytes(32)) + field(3, bytes(32))
+RESULT = field(2, bytes(32)) + field(3, bytes(8))
 NAMED = field(1, b"w") + b"\x10\x01"  # a tensor's name, and its dtype: float32
 
 
@@ -404,12 +428,14 @@ NAMED = field(1, b"w") + b"\x10\x01"  # a tensor's name, and its dtype: float32
     "header",
     [
         field(1, bytes(32)) + RESULT + field(5, b"") * 524_237,
-        field(1, bytes(32)) + RESULT + field(6, b"") * 524_237,
+        field(1, bytes(32)) + RESULT + field(5, field(7, b"") * 524_237),
+        field(1, bytes(32)) + RESULT + field(5, field(1, bytes(1_048_400))),
+        field(1, bytes(32)) + RESULT + field(5, field(2, bytes(1_048_400))),
         RESULT + field(4, field(1, b"")) * 262_100,
         RESULT + field(4, field(1, b"") * 524_237),
         RESULT + field(4, field(1, NAMED + field(3, b"\x01" * 1_048_000))),
     ],
-    ids=["records", "sections", "layouts", "tensors of a layout", "dimensions"],
+    ids=["layers", "sections", "methods", "counts", "layouts", "tensors of a layout", "dimensions"],
 )
 def test_a_header_of_countless_parts_is_refused_before_memory_is_spent(
     tmp_path: Path, header: bytes
@@ -426,17 +452,17 @@ def test_a_header_of_countless_parts_is_refused_before_memory_is_spent(
 
 def test_more_tensors_than_a_file_can_hold_are_refused_when_writing():
     many = ParameterSet.from_arrays({f"t{n}": np.zeros(1, np.float32) for n in range(2**14 + 1)})
-    with pytest.raises(InputError, match="expected at most 16384 tensors, found 16385"):
+    with pytest.raises(InputError, match=r"expected at most 16384 tensors, .* found 16385 tensors"):
         encode(lossless_diff(None, many), None)
 
 
 def test_a_frame_of_countless_empty_blocks_is_refused_soon():
-    raw = raw_section(SectionKind.LOSSLESS)
+    raw = raw_section(SectionKind.BYTES)
     header_end = zstandard.frame_header_size(zstandard.compress(raw))
     frame = zstandard.compress(raw)
     stuffed = frame[:header_end] + b"\0\0\0" * 30 + frame[header_end:]
-    with pytest.raises(FormatError, match="section lossless"):
-        decode(with_section(SectionKind.LOSSLESS, raw, stuffed), LAYOUT)
+    with pytest.raises(FormatError, match="section bytes"):
+        decode(with_section(SectionKind.BYTES, raw, stuffed), LAYOUT)
 
 
 def test_a_header_survives_its_wire_form():

@@ -7,6 +7,7 @@ from diffcodec import (
     Diff,
     ParameterSet,
     SparseDiff,
+    Uniform,
     apply,
     decode,
     encode,
@@ -57,8 +58,8 @@ def test_unclipped_five_bit_levels_too(base, density: str, at_most: int):
             step = np.float32(np.abs(flat).max() / 15)
             magnitudes = np.clip(np.rint(np.abs(flat[positions]) / step), 1, 15)
             levels = np.copysign(magnitudes, flat[positions]).astype(np.int8)
-            changes[name] = SparseDiff(positions, levels, float(step))
-    assert len(encode(Diff(base.layout, base.digest(), changes), base)) <= at_most
+            changes[name] = SparseDiff(positions, levels, Uniform(float(step)))
+    assert len(encode(Diff.of(base.layout, base.digest(), changes), base)) <= at_most
 
 
 @pytest.mark.parametrize("budget", [5_000, 40_000, 70_000])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from diffcodec import Diff, ParameterSet, SparseDiff, encode, lossless_diff
+from diffcodec import Diff, ParameterSet, SparseDiff, Uniform, encode, lossless_diff
 from speech.card import Card
 
 GRAPH = (Path(__file__).parents[2] / "vectors" / "edge_model" / "model.onnx").read_bytes()
@@ -29,7 +29,8 @@ def a_little_later(base: ParameterSet, seed: int) -> tuple[ParameterSet, bytes]:
     rng = np.random.default_rng(seed)
     positions = np.sort(rng.choice(192 * 8, size=200, replace=False)).astype(np.int64)
     levels = rng.integers(1, 9, size=200).astype(np.int8)
-    diff = Diff(base.layout, base.digest(), {"speech.weight": SparseDiff(positions, levels, 0.125)})
+    change = SparseDiff(positions, levels, Uniform(0.125))
+    diff = Diff.of(base.layout, base.digest(), {"speech.weight": change})
     arrays = {name: array.copy() for name, array in base.arrays.items()}
     flat = arrays["speech.weight"].reshape(-1)
     flat[positions] += levels.astype(np.float32) * np.float32(0.125)

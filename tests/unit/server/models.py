@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diffcodec import Diff, Layout, ParameterSet, SparseDiff, encode, lossless_diff
+from diffcodec import Diff, Layout, ParameterSet, SparseDiff, Uniform, encode, lossless_diff
 from speech.card import Card
 
 CARD = Card(("no", "yes")).to_json()
@@ -30,8 +30,8 @@ def exact(base: ParameterSet, new: ParameterSet) -> bytes:
 def sparse(base: ParameterSet, *positions: int) -> bytes:
     """Add a half to some entries of encoder.B."""
     ones = np.ones(len(positions), dtype=np.int8)
-    change = SparseDiff(np.array(positions, dtype=np.int64), ones, 0.5)
-    return encode(Diff(base.layout, base.digest(), {"encoder.B": change}), base)
+    change = SparseDiff(np.array(positions, dtype=np.int64), ones, Uniform(0.5))
+    return encode(Diff.of(base.layout, base.digest(), {"encoder.B": change}), base)
 
 
 def compressed_snapshot(seed: int, layout: Layout) -> bytes:
@@ -39,5 +39,5 @@ def compressed_snapshot(seed: int, layout: Layout) -> bytes:
     random = np.random.default_rng(seed)
     positions = np.sort(random.choice(5000, size=500, replace=False))
     levels = random.choice([*range(-15, 0), *range(1, 16)], size=500).astype(np.int8)
-    change = SparseDiff(positions.astype(np.int64), levels, float(np.float32(0.0123)))
-    return encode(Diff(layout, None, {"encoder.B": change}), None)
+    change = SparseDiff(positions.astype(np.int64), levels, Uniform(float(np.float32(0.0123))))
+    return encode(Diff.of(layout, None, {"encoder.B": change}), None)

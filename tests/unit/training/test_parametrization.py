@@ -77,7 +77,7 @@ def test_hashed_weights_are_those_that_the_codec_rebuilds() -> None:
         for n, a in zip(levels.values(), hashed.free(), strict=True):
             a.copy_(torch.from_numpy(n * np.float32(step)))
     base = ParameterSet.from_arrays({name: w.numpy() for name, w in weights.items()})
-    diff = Diff(
+    diff = Diff.of(
         base.layout,
         base.digest(),
         {name: HashDiff(n, step, hashes=3) for name, n in levels.items()},

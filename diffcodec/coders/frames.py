@@ -1,8 +1,8 @@
-"""Sections of a file as streams that give exactly what the header promised, or an error.
+"""zstd frames of a file as streams that give exactly what the header promised, or an error.
 
-Each section is one zstd frame. libzstd alone would allocate whatever a frame asks for and ends
-silently where a frame is cut, so the frame is walked block by block before it is decoded: its
-window, its declared size and its end are known first (RFC 8878, section 3.1.1).
+libzstd alone would allocate whatever a frame asks for and ends silently where a frame is cut, so
+the frame is walked block by block before it is decoded: its window, its declared size and its
+end are known first (RFC 8878, section 3.1.1).
 """
 
 from typing import BinaryIO
@@ -11,17 +11,18 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from diffcodec.coders.streams import Window
 from diffcodec.errors import FormatError
 from diffcodec.header import Section
 
 # Larger windows gain nothing on levels and gaps and would cost the device memory.
-WINDOW_LOG = 20
+WINDOW_LOG = 18
 MAX_FRAME_HEADER_BYTES = 18
 READ_BYTES = 65_536
 
 
-class SectionReader:
-    """Reads the raw bytes of one section in order.
+class FrameReader:
+    """Reads the raw bytes of one section, a zstd frame, in order.
 
     Args:
         source: The file; its position is moved at every read.
@@ -35,11 +36,16 @@ class SectionReader:
     def __init__(self, source: BinaryIO, offset: int, section: Section) -> None:
         self._what = f"section {section.kind}"
         self._left = section.raw_length
-        self.level_bits = section.level_bits
+        _check_length(section)
         check_frame(source, offset, section)
-        window = _Window(source, offset, section.coded_length)
+        window = Window(source, offset, section.coded_length)
         decompressor = zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG)
         self._stream = decompressor.stream_reader(window, read_size=READ_BYTES)  # type: ignore[arg-type]
+
+    @property
+    def left(self) -> int:
+        """Raw bytes that were not read yet."""
+        return self._left
 
     def read(self, length: int) -> NDArray[np.uint8]:
         """The next bytes: uint8, shape (length,), writable.
@@ -84,6 +90,15 @@ def compress(raw: bytes, levels: tuple[int, ...]) -> bytes:
 def longest_coded(raw_length: int) -> int:
     """Bytes that a frame may take at most: zstd's own bound for incompressible input."""
     return raw_length + (raw_length >> 8) + 128
+
+
+def _check_length(section: Section) -> None:
+    longest = longest_coded(section.raw_length)
+    if section.coded_length > longest:
+        raise FormatError(
+            f"section {section.kind}: expected at most {longest} bytes, "
+            f"found {section.coded_length}"
+        )
 
 
 def check_frame(source: BinaryIO, offset: int, section: Section) -> None:
@@ -140,17 +155,3 @@ def _frame(raw: bytes, level: int) -> bytes:
         level, source_size=len(raw), window_log=WINDOW_LOG, write_content_size=True
     )
     return zstandard.ZstdCompressor(compression_params=parameters).compress(raw)
-
-
-class _Window:
-    """A range of a file as something to read from."""
-
-    def __init__(self, source: BinaryIO, start: int, length: int) -> None:
-        self._source, self._at, self._left = source, start, length
-
-    def read(self, size: int) -> bytes:
-        self._source.seek(self._at)
-        data = self._source.read(min(size, self._left))
-        self._at += len(data)
-        self._left -= len(data)
-        return data

@@ -1,0 +1,138 @@
+"""What passes between a layer and its coders: the seam that `fast` and `max` share.
+
+Three kinds of content: the entries of sparse tensors, the levels of arrays (hash arrays, low-rank
+factors), and the XOR bytes of lossless tensors. An encoder takes all parts of a layer and gives
+sections; a reader gives them back tensor by tensor, forwards, in bounded memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcodec.header import Coder, Section, SectionKind
+
+
+@dataclass(frozen=True)
+class EntriesPart:
+    """The entries of one sparse tensor.
+
+    Attributes:
+        shape: Of the tensor.
+        positions: int64, shape (N,), increasing.
+        levels: int8, shape (N,), each -K..-1 or 1..K.
+        largest: K.
+    """
+
+    shape: tuple[int, ...]
+    positions: NDArray[np.int64]
+    levels: NDArray[np.int8]
+    largest: int
+
+
+@dataclass(frozen=True)
+class ArrayPart:
+    """A hash array, or one factor of a low-rank change.
+
+    Attributes:
+        levels: int8, shape (m,), each -K..K.
+        largest: K.
+        width: Levels a row: the rank of a factor; of an array 1.
+    """
+
+    levels: NDArray[np.int8]
+    largest: int
+    width: int
+
+
+@dataclass(frozen=True)
+class BytesPart:
+    """The XOR of one lossless tensor.
+
+    Attributes:
+        xor: uint8, shape (bytes,).
+        itemsize: Bytes of an element.
+    """
+
+    xor: NDArray[np.uint8]
+    itemsize: int
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A section and its bytes."""
+
+    section: Section
+    payload: bytes
+
+    @classmethod
+    def of(cls, kind: SectionKind, coder: Coder, raw_length: int, payload: bytes) -> Self:
+        """Describe coded bytes as a section."""
+        return cls(Section(kind, coder, raw_length, len(payload)), payload)
+
+
+class EntriesReader(Protocol):
+    """Gives back the entries of a layer's sparse tensors."""
+
+    def runs(
+        self, shape: tuple[int, ...], count: int, largest: int, name: str
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int8]]]:
+        """Positions and levels of the next tensor, in runs of bounded length.
+
+        Raises:
+            FormatError: while iterating, at the first thing that cannot be.
+        """
+
+    def finish(self) -> None:
+        """Require that all was read, or raise FormatError."""
+
+
+class ArraysReader(Protocol):
+    """Gives back arrays and factors."""
+
+    def take(self, size: int, largest: int, width: int, name: str) -> NDArray[np.int8]:
+        """The next one: int8, shape (size,).
+
+        Raises:
+            FormatError: a level is out of range or the bytes end early.
+        """
+
+    def finish(self) -> None:
+        """Require that all was read, or raise FormatError."""
+
+
+class BytesReader(Protocol):
+    """Gives back XOR bytes."""
+
+    def chunks(self, nbytes: int, itemsize: int) -> Iterator[NDArray[np.uint8]]:
+        """The bytes of the next tensor, CHUNK_ELEMENTS elements at a time.
+
+        Raises:
+            FormatError: the bytes end early.
+        """
+
+    def finish(self) -> None:
+        """Require that all was read, or raise FormatError."""
+
+
+class Window:
+    """A range of a file as something to read from, once, forwards.
+
+    Args:
+        source: The file; its position is moved at every read.
+        start: Where the range starts, in bytes.
+        length: Of the range.
+    """
+
+    def __init__(self, source: BinaryIO, start: int, length: int) -> None:
+        self._source, self._at, self._left = source, start, length
+
+    def read(self, size: int) -> bytes:
+        """At most `size` of the bytes that are left; none at the end."""
+        self._source.seek(self._at)
+        data = self._source.read(min(size, self._left))
+        self._at += len(data)
+        self._left -= len(data)
+        return data
