@@ -49,6 +49,7 @@ from diffcodec.header import (
 )
 from diffcodec.parameters import Dtype, Layout, ParameterSet, TensorSpec
 from diffcodec.rebuild import Applied, apply_file
+from diffcodec.rollup import roll_up
 from diffcodec.sizes import parse_size
 
 __all__ = [
@@ -98,5 +99,6 @@ __all__ = [
     "position_buckets",
     "quantise_arrays",
     "read_header",
+    "roll_up",
     "sparse_diff",
 ]

@@ -66,18 +66,31 @@ def bases_and_diffs(draw: Callable[..., Any]) -> tuple[ParameterSet | None, Diff
     """A base (None for a snapshot) and any diff for it: methods mixed, layers, another layout."""
     layout = draw(layouts())
     base = draw(st.one_of(st.none(), SEEDS.map(lambda seed: weights_of(layout, seed))))
+    return base, draw(diffs_from(base, layout))
+
+
+@st.composite
+def diffs_from(
+    draw: Callable[..., Any], base: ParameterSet | None, layout: Layout | None = None
+) -> Diff:
+    """Any diff for a base, or a snapshot of a layout."""
+    layout = base.layout if base else layout
     if base is not None and draw(st.booleans()):
         result = draw(st.one_of(layouts(), st.just(grown(layout))))
-        layout = Layout.of(
-            spec
-            for spec in result.tensors
-            if spec.name not in base.layout.index or spec.holds(base.layout.index[spec.name])
-        )
+        layout = Layout.of(spec for spec in result.tensors if fits(base.layout, spec))
     layers = tuple(draw(_layers(layout)) for _ in range(draw(st.integers(0, 3))))
     graph = draw(st.one_of(st.none(), st.binary(min_size=1, max_size=50)))
     if base is None:
-        return None, Diff(layout, None, layers, graph=graph)
-    return base, Diff(layout, base.digest(), layers, base.layout, graph)
+        return Diff(layout, None, layers, graph=graph)
+    return Diff(layout, base.digest(), layers, base.layout, graph)
+
+
+def fits(layout: Layout, spec: TensorSpec) -> bool:
+    """Whether a tensor may follow on a layout: nothing shrinks."""
+    before = layout.index.get(spec.name)
+    if before is None or (before.dtype, len(before.shape)) != (spec.dtype, len(spec.shape)):
+        return True
+    return spec.holds(before)
 
 
 def grown(layout: Layout) -> Layout:
