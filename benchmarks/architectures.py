@@ -37,27 +37,32 @@ class TransformerClassifier(nn.Module):
 
 
 class ConvClassifier(nn.Module):
-    """A strided convolution over time and bands, separable ones, then the mean."""
+    """A strided convolution over time and bands, separable ones, the mean."""
 
     def __init__(self, hidden: int, layers: int, labels: int) -> None:
         super().__init__()
-        stack: list[nn.Module] = [nn.Conv2d(1, hidden, (5, 8), stride=(2, 4), padding=(2, 2))]
-        for _ in range(layers):
-            stack += [
+        self.image = nn.Conv2d(1, hidden, (7, 8), stride=(3, 4), padding=(3, 2))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
                 nn.GroupNorm(4, hidden),
-                nn.ReLU(),
+                nn.GELU(),
                 nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden),
                 nn.Conv2d(hidden, hidden, 1),
-            ]
-        self.layers = nn.Sequential(*stack)
+            )
+            for _ in range(layers)
+        )
+        self.norm = nn.GroupNorm(4, hidden)
         self.mixing = nn.Conv2d(hidden, 2 * hidden, 3, stride=2)
         self.labels = nn.Linear(2 * hidden, labels)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(T, B, 192) and lengths (B,) -> (B, C); padding is silence and counts."""
+        """(T, B, 192) and lengths (B,) -> (B, C); padding counts."""
         frames, batch, _ = x.shape
-        image = x.transpose(0, 1).reshape(batch, 1, frames * STACK, MEL_BANDS)
-        h = torch.relu(self.mixing(torch.relu(self.layers(image))))
+        centred = x - mean_over_time(x, lengths)
+        h = self.image(centred.transpose(0, 1).reshape(batch, 1, frames * STACK, MEL_BANDS))
+        for block in self.blocks:
+            h = h + block(h)
+        h = nn.functional.gelu(self.mixing(nn.functional.gelu(self.norm(h))))
         return self.labels(h.mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 

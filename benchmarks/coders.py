@@ -4,24 +4,22 @@ All of them lead to the same flat store, bit for bit: the generation is what our
 leads to, and the peers get exactly that store. Ours starts from the trained float32 delta and
 quantises it, which is work that the peers are spared. Everything runs in one thread.
 
-zstd --patch-from is done by python-zstandard: the base as a raw dictionary, a window that spans
-both stores, match tables as large as the base. The tables of the level itself hold a fraction of a
-large base and find little of it again: for 16M parameters at level 9 the command line tool writes
-19.7 MB, this 3.7 MB. Levels 6 to 19 differ in time, hardly in bytes.
+The peers are those of `diffcodec bench`, which compares many more, in memory; here their patches
+go through files and processes.
 """
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
-from benchmarks.deltas import NextGeneration
-from benchmarks.rebuild import Method, raw_dictionary
+from benchmarks.rebuild import Method
 from diffcodec import ParameterSet, apply, encode, lossless_diff, sparse_diff
+from diffcodec.bench.generations import NextGeneration
+from diffcodec.bench.peers import Bsdiff, OfFiles, PatchFrom
+from diffcodec.bench.work import flat_store
 
 # 5 bits an entry with its sign: what other coders of sparse updates are usually measured with.
 LEVELS = 15
@@ -80,25 +78,22 @@ def coders_for(task: Task) -> tuple[tuple[Coder, ...], Mapping[str, str]]:
     coders = [
         Coder("diffcodec sparse", _sparse, Method.DIFFCODEC),
         Coder("diffcodec lossless", _lossless, Method.DIFFCODEC),
-        Coder("bsdiff4", _bsdiff, Method.BSDIFF),
-        Coder("zstd -19 patch-from", partial(_zstd, level=19), Method.ZSTD),
-        Coder("zstd -9 patch-from", partial(_zstd, level=9), Method.ZSTD),
+        _of(Bsdiff(), Method.BSDIFF),
+        _of(PatchFrom(19), Method.ZSTD),
+        _of(PatchFrom(9), Method.ZSTD),
     ]
-    skipped = {}
+    skipped: dict[str, str] = {}
+    lacking = Bsdiff().lacking()
     if len(task.base_bytes) > SLOW_PEERS_MOST_BYTES:
         slow = f"too slow for stores above {SLOW_PEERS_MOST_BYTES // 2**20} MiB"
-        skipped = {"bsdiff4": slow, "zstd -19 patch-from": slow}
-    elif importlib.util.find_spec("bsdiff4") is None:
-        skipped = {"bsdiff4": "not installed"}
+        skipped = {Bsdiff().name: slow, PatchFrom(19).name: slow}
+    elif lacking:
+        skipped = {Bsdiff().name: lacking}
     return tuple(coder for coder in coders if coder.name not in skipped), skipped
 
 
-def flat_store(parameters: ParameterSet) -> bytes:
-    """The bytes that `ParameterSet.write` would write."""
-    store = bytearray(parameters.layout.file_bytes)
-    for spec, start in zip(parameters.layout.tensors, parameters.layout.offsets, strict=True):
-        store[start : start + spec.nbytes] = parameters.arrays[spec.name].tobytes()
-    return bytes(store)
+def _of(peer: OfFiles, method: Method) -> Coder:
+    return Coder(peer.name, partial(_from_store_to_store, peer=peer), method)
 
 
 def _sparse(task: Task) -> bytes:
@@ -111,25 +106,5 @@ def _lossless(task: Task) -> bytes:
     return encode(lossless_diff(base, task.new), base)
 
 
-def _bsdiff(task: Task) -> bytes:
-    import bsdiff4
-
-    patch: bytes = bsdiff4.diff(task.base_bytes, task.new_bytes)
-    return patch
-
-
-def _zstd(task: Task, level: int) -> bytes:
-    base, new = task.base_bytes, task.new_bytes
-    window_log = max(zstandard.WINDOWLOG_MIN, (len(base) + len(new)).bit_length())
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        level,
-        source_size=len(new),
-        dict_size=len(base),
-        window_log=window_log,
-        hash_log=window_log - 1,
-        chain_log=window_log - 1,
-    )
-    compressor = zstandard.ZstdCompressor(
-        compression_params=parameters, dict_data=raw_dictionary(base)
-    )
-    return compressor.compress(new)
+def _from_store_to_store(task: Task, peer: OfFiles) -> bytes:
+    return peer.pack(task.base_bytes, task.new_bytes)

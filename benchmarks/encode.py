@@ -14,11 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.coders import Coder, Task, coders_for
-from benchmarks.deltas import NextGeneration
-from benchmarks.errors import BenchmarkError
 from benchmarks.rebuild import prepare
-from benchmarks.results import Case, Sample
-from benchmarks.timing import Contender, OnProgress, timed, with_turns
+from diffcodec.bench.errors import BenchmarkError
+from diffcodec.bench.generations import NextGeneration
+from diffcodec.bench.results import Case, Sample
+from diffcodec.bench.timing import Contender, OnProgress, timed, with_turns
 
 
 def compare(

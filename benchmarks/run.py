@@ -17,11 +17,11 @@ import typer
 from rich.console import Console
 
 from benchmarks import apply, encode, wire
-from benchmarks.deltas import NextGeneration, synthetic, trained
-from benchmarks.errors import BenchmarkError
-from benchmarks.results import Case, Result
 from benchmarks.table import print_result
-from benchmarks.timing import OnProgress
+from diffcodec.bench.errors import BenchmarkError
+from diffcodec.bench.generations import NextGeneration, synthetic, trained
+from diffcodec.bench.results import Case, Result
+from diffcodec.bench.timing import OnProgress
 from diffcodec.errors import CodecError
 from server.errors import ServerError
 from simulator.environment import describe_environment

@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.results import Case, Result, Row
+from diffcodec.bench.results import Case, Result, Row
 
 WIDTH_WITHOUT_TERMINAL = 130
 """A pipe has no width; 80 columns would break every row."""

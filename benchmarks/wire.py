@@ -23,9 +23,9 @@ from tempfile import TemporaryDirectory
 import grpc
 import numpy as np
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.results import Case, Sample
-from benchmarks.timing import Contender, OnProgress, timed, with_turns
+from diffcodec.bench.errors import BenchmarkError
+from diffcodec.bench.results import Case, Sample
+from diffcodec.bench.timing import Contender, OnProgress, timed, with_turns
 from edge_client.address import ServerAddress
 from edge_client.meter import Meter
 from protos.ota.v1 import content_pb2, content_pb2_grpc

@@ -12,18 +12,18 @@ from rich.console import Console
 
 from benchmarks import apply, encode, wire
 from benchmarks.coders import Coder, Task
-from benchmarks.deltas import NextGeneration, synthetic, trained
-from benchmarks.errors import BenchmarkError
 from benchmarks.rebuild import Method
-from benchmarks.results import Case, Result, Row, Sample, Spread
 from benchmarks.run import RESULTS
 from benchmarks.table import print_result
-from benchmarks.timing import Contender, with_turns
+from diffcodec.bench.errors import BenchmarkError
+from diffcodec.bench.generations import NextGeneration, synthetic, trained
+from diffcodec.bench.results import Case, Result, Row, Sample, Spread
+from diffcodec.bench.timing import Contender, with_turns
 from tests.shared_data import shared_data
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 16
-PEERS = ["bsdiff4", "zstd -19 patch-from", "zstd -9 patch-from"]
+PEERS = ["bsdiff4", "zstd -19 --patch-from", "zstd -9 --patch-from"]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_peer_that_is_not_installed_is_skipped_and_the_table_says_so(
 ):
     monkeypatch.setitem(sys.modules, "bsdiff4", None)
     (case,) = encode.compare([generation], runs=1, on_progress=ignore)
-    assert case.skipped == {"bsdiff4": "not installed"}
+    assert case.skipped == {"bsdiff4": "not installed; pip install bsdiff4"}
     assert "bsdiff4" not in names(case)
     print_result(result_of(case), Console())
     assert "skipped: not installed" in capsys.readouterr().out

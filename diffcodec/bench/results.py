@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.errors import BenchmarkError
+from diffcodec.bench.errors import BenchmarkError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from benchmarks.results import Row, Sample
+from diffcodec.bench.results import Row, Sample
 
 T = TypeVar("T")
 

@@ -10,6 +10,7 @@ word are not alike in other tensors, and the base is noise.
     generations = trained(Path("diffs"))                          # base.safetensors, delta_*.npz
 """
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.errors import BenchmarkError
-from diffcodec import ParameterSet
+from diffcodec.bench.errors import BenchmarkError
+from diffcodec.parameters import Dtype, ParameterSet
 from diffcodec.weights import read_weights
 
 MATRICES = 16
@@ -92,18 +93,31 @@ def trained(folder: Path) -> tuple[NextGeneration, ...]:
         raise BenchmarkError(f"{folder}: expected base.safetensors and delta_*.npz")
     base = read_weights(base_path)
     return tuple(
-        NextGeneration(f"trained, {path.stem.removeprefix('delta_')}", base, _read(path, base))
+        NextGeneration(f"trained, {path.stem.removeprefix('delta_')}", base, read_delta(path, base))
         for path in delta_paths
     )
 
 
-def _read(path: Path, base: ParameterSet) -> Mapping[str, NDArray[np.float32]]:
-    with np.load(path) as stored:
-        deltas = {name: stored[name] for name in stored.files}
+def read_delta(path: Path, base: ParameterSet) -> Mapping[str, NDArray[np.float32]]:
+    """A delta, new minus base, as numpy's .npz: float32 arrays by tensor, zero where unchanged.
+
+    Raises:
+        BenchmarkError: another kind of file, or a tensor that the base does not have.
+        OSError: the file cannot be read.
+    """
+    try:
+        with np.load(path) as stored:
+            deltas = {name: stored[name] for name in stored.files}
+    except (AttributeError, ValueError, zipfile.BadZipFile) as error:
+        raise BenchmarkError(f"{path}: expected numpy arrays in a .npz file") from error
     for name, delta in deltas.items():
         spec = base.layout.index.get(name)
         if spec is None or spec.shape != delta.shape:
             raise BenchmarkError(f"{path}: tensor {name}: expected one of the base, of its shape")
+        if spec.dtype is not Dtype.FLOAT32 or delta.dtype != np.float32:
+            raise BenchmarkError(f"{path}: tensor {name}: expected float32 and a base of float32")
+        if not np.isfinite(delta).all():
+            raise BenchmarkError(f"{path}: tensor {name}: expected finite deltas")
     return deltas
 
 
