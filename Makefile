@@ -43,6 +43,13 @@ test-edge: ## Test the device client in a clean environment with the edge extra 
 test-arm: $(INSTALLED) ## Compare every golden file's digest with aarch64, emulated
 	@$(BIN)/python -m tests.arm
 
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## Fuzz the decoder and the header, FUZZ_SECONDS=60 each
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 .PHONY: check
 check: $(INSTALLED) ## Lint, format, types, import rules, protos
 	$(BIN)/ruff check .

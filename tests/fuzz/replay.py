@@ -1,0 +1,32 @@
+"""Run inputs that a fuzzer kept: `python -m tests.fuzz.replay FILE...`; exit 1 when one fails.
+
+A file's name begins with its target's, as the fuzzer names them: `decoder-crash-12ab`.
+"""
+
+import faulthandler
+import sys
+import traceback
+from pathlib import Path
+
+from tests.fuzz.targets import target_of
+
+
+def main() -> int:
+    """Check each file given."""
+    faulthandler.enable()
+    failed = 0
+    for name in sys.argv[1:]:
+        path = Path(name)
+        try:
+            target_of(path).check(path.read_bytes())
+        except Exception:
+            traceback.print_exc()
+            failed += 1
+            print(f"{path}: FAILS", file=sys.stderr)
+        else:
+            print(f"{path}: holds")
+    return 1 if failed or len(sys.argv) < 2 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What is fuzzed: by name, the seeds, the property that every input must keep, and how to mutate.
+
+Inputs of `decoder` are diff files, sealed anew before each run: the checksum would stop nearly
+every mutation, and nobody who means harm leaves it wrong. Inputs of `header` are headers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from tests.fuzz.mutations import BytesMutator, mutated, mutated_header, parts, resealed
+from tests.fuzz.properties import check_file, check_header
+from tests.vectors.regenerate import FOLDER as GOLDEN
+
+# Inputs that were interesting once, committed; names begin with the target's.
+INPUTS = Path(__file__).parent / "inputs"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something to fuzz.
+
+    Attributes:
+        check: Raises unless the properties hold for an input.
+        mutate: Another input, from one, some randomness and a mutator of plain bytes.
+        seed: An input from a golden file.
+    """
+
+    check: Callable[[bytes], None]
+    mutate: Callable[[bytes, Random, BytesMutator], bytes]
+    seed: Callable[[bytes], bytes]
+
+    def seeds(self) -> Mapping[str, bytes]:
+        """An input from each golden file, by its name."""
+        return {path.stem: self.seed(path.read_bytes()) for path in sorted(GOLDEN.glob("*.ndiff"))}
+
+
+def _header_of(data: bytes) -> bytes:
+    return parts(data)[0]
+
+
+TARGETS = {
+    "header": Target(check_header, mutated_header, _header_of),
+    "decoder": Target(lambda data: check_file(resealed(data)), mutated, bytes),
+}
+
+
+def target_of(path: Path) -> Target:
+    """The target that an input's file name begins with.
+
+    Raises:
+        ValueError: it begins with none.
+    """
+    name = path.name.split("-")[0]
+    if name not in TARGETS:
+        raise ValueError(f"expected a name that begins with {' or '.join(TARGETS)}, found {path}")
+    return TARGETS[name]
