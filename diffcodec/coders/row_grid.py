@@ -1,0 +1,254 @@
+"""What both directions of row-class coding derive alike: cells, contexts and calls.
+
+Letters: N entries, R rows, C columns of a strip; M cells; K the largest level of a tensor.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcodec.coders import row_tables as tables
+from diffcodec.coders.rans import Indices, Model
+from diffcodec.coders.row_tables import LABELS, Tables
+from diffcodec.errors import FormatError
+
+STRIP_ENTRIES = 65_536
+STRIP_ROWS = 65_536
+# A strip has at least about so many elements, or a tensor could have endless strips.
+STRIP_ELEMENTS = 32_768
+HEIGHT_BITS = 16
+COUNT_BITS = 17
+# Calls of the coder grow with what a tensor has shown, as tables learn between calls.
+FIRST_CALL = 64
+FIRST_GAP_CALL = 1_024
+
+Labels = NDArray[np.uint8]
+
+
+class Grid:
+    """A strip's cells: rows of one label crossed with columns of one label.
+
+    Cells stand in the order of row label, then column label. Lines labelled empty are in none.
+
+    Attributes:
+        row_labels: shape (R,).
+        sizes: Elements of each cell, shape (M,).
+    """
+
+    def __init__(self, row_labels: Labels, column_labels: Labels) -> None:
+        self.row_labels = row_labels
+        self._rows, self._columns = _Lines(row_labels), _Lines(column_labels)
+        self._row_label = np.repeat(self._rows.kinds, self._columns.kinds.size)
+        self._column_label = np.tile(self._columns.kinds, self._rows.kinds.size)
+        self._widths = self._columns.lengths[self._column_label]
+        self.sizes = self._rows.lengths[self._row_label] * self._widths
+
+    @property
+    def row_kinds(self) -> list[int]:
+        """Labels of rows that may have entries, increasing."""
+        return [int(kind) for kind in self._rows.kinds]
+
+    def count_contexts(self, count: int) -> Indices:
+        """Bits of the entries that labels let expect, for each cell but the last."""
+        elements = self._rows.labels.size * self._columns.labels.size
+        shifts = self._row_label[:-1] + self._column_label[:-1]
+        expected = [
+            ((count * int(size) << 2 * tables.MEAN_LABEL + 1) // elements) >> int(shift)
+            for size, shift in zip(self.sizes[:-1], shifts, strict=True)
+        ]
+        lengths = [min(value.bit_length(), tables.COUNT_LENGTHS - 1) for value in expected]
+        return np.array(lengths, dtype=np.int64)
+
+    def gap_contexts(self, counts: Indices) -> tuple[Indices, NDArray[np.int64]]:
+        """Context and unit (as a shift) of each gap, cell after cell: both shape (N,)."""
+        classes = tables.gap_classes(self.sizes, np.maximum(counts, 1))
+        shifts = np.maximum(0, classes // 4 - 4)
+        return np.repeat(classes, counts), np.repeat(shifts, counts)
+
+    def gaps(self, rows: Indices, columns: Indices) -> tuple[Indices, Indices]:
+        """Entries of each cell, shape (M,), and their gaps, cell after cell, shape (N,)."""
+        row_label, column_label = self._rows.labels[rows], self._columns.labels[columns]
+        kind_of = np.zeros(LABELS, dtype=np.int64)
+        kind_of[self._rows.kinds] = np.arange(self._rows.kinds.size) * self._columns.kinds.size
+        column_kind = np.zeros(LABELS, dtype=np.int64)
+        column_kind[self._columns.kinds] = np.arange(self._columns.kinds.size)
+        cells = kind_of[row_label] + column_kind[column_label]
+        places = self._rows.ranks()[rows] * self._widths[cells] + self._columns.ranks()[columns]
+        ordered = np.sort(cells << 32 | places)
+        counts = np.bincount(cells, minlength=self.sizes.size)
+        places = ordered & 0xFFFFFFFF
+        gaps = np.diff(places, prepend=-1) - 1
+        firsts = (np.cumsum(counts) - counts)[counts > 0]
+        gaps[firsts] = places[firsts]
+        return counts, gaps
+
+    def positions(self, counts: Indices, gaps: Indices) -> Indices:
+        """Positions in the strip, cell after cell; the inverse of `gaps`.
+
+        Raises:
+            FormatError: gaps lead beyond their cell.
+        """
+        reached = np.cumsum(gaps + 1)
+        # A strip has at most 2**30 elements.
+        positions = np.empty(gaps.size, dtype=np.int32)
+        end = passed = 0
+        for cell in np.flatnonzero(counts):
+            first, end = end, end + int(counts[cell])
+            places = reached[first:end] - (passed + 1)
+            passed = int(reached[end - 1])
+            if places[-1] >= self.sizes[cell]:
+                raise FormatError(
+                    f"cell: expected places below {self.sizes[cell]}, found {places[-1]}"
+                )
+            rows = places // self._widths[cell]
+            places -= rows * self._widths[cell]
+            row_lines = self._rows.of(int(self._row_label[cell]))
+            column_lines = self._columns.of(int(self._column_label[cell]))
+            positions[first:end] = row_lines[rows] * self._columns.labels.size
+            positions[first:end] += column_lines[places]
+        return positions
+
+
+class _Lines:
+    """Rows or columns by label: those of one label keep their order."""
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+        self.lengths = np.bincount(labels, minlength=LABELS)
+        self.kinds = np.flatnonzero(self.lengths[1:]) + 1
+        self._order = np.argsort(labels, kind="stable")
+        self._ends = np.cumsum(self.lengths)
+
+    def of(self, label: int) -> Indices:
+        """Lines of a label, increasing."""
+        return self._order[self._ends[label] - self.lengths[label] : self._ends[label]]
+
+    def ranks(self) -> Indices:
+        """Of each line among those of its label."""
+        ranks = np.empty(self.labels.size, dtype=np.int64)
+        ranks[self._order] = np.arange(self.labels.size)
+        return ranks - (self._ends - self.lengths)[self.labels]
+
+
+class TensorState:
+    """What coding one tensor needs from strip to strip."""
+
+    def __init__(self, shape: tuple[int, ...], count: int, largest: int) -> None:
+        self.count, self.largest = count, largest
+        self.rows, self.columns = tables.matrix_view(shape)
+        self.size = 1
+        for extent in shape:
+            self.size *= extent
+        self.is_one_strip = count <= STRIP_ENTRIES and self.rows <= STRIP_ROWS
+        self.seen = 0
+        self.last_class = tables.MEAN_CLASSES
+        self._classes: dict[int, int] = {}
+
+    def unknown_labels(self, grid: Grid) -> list[int]:
+        """Row labels whose mean magnitude is still to come."""
+        if self.largest == 1:
+            return []
+        return [label for label in grid.row_kinds if label not in self._classes]
+
+    def start_levels(self, *, are_signs_predicted: bool) -> None:
+        """Code signs apart, by their columns, or in one symbol with magnitudes."""
+        self.signs = ColumnSigns(self.columns) if are_signs_predicted else None
+        alphabet = self.largest if are_signs_predicted else 2 * self.largest
+        self.levels = Model(np.ones((LABELS, alphabet), dtype=np.int64))
+
+    def start_label(self, learnt: Tables, label: int, mean_class: int) -> None:
+        """Let the magnitudes of a row label start from those of its mean class."""
+        weights = learnt.magnitudes(self.largest)[mean_class]
+        weights = weights * tables.LEVEL_WEIGHT // weights.sum() + 1
+        self.levels.reset(label, np.repeat(weights, self.levels.alphabet // self.largest))
+        self._classes[label] = self.last_class = mean_class
+
+    def learn(self, learnt: Tables, labels: Labels, magnitudes: NDArray[np.uint8]) -> None:
+        """Note a strip's magnitudes (less 1) for later tensors."""
+        self.seen += magnitudes.size
+        if self.largest == 1:
+            return
+        weights = learnt.magnitudes(self.largest)
+        flat = labels.astype(np.int64) * self.largest + magnitudes
+        hits = np.bincount(flat, minlength=LABELS * self.largest).reshape(LABELS, -1)
+        for label, mean_class in self._classes.items():
+            weights[mean_class] += hits[label]
+
+
+class ColumnSigns:
+    """Which sign prevailed in each column so far."""
+
+    def __init__(self, columns: int) -> None:
+        self._negative_lead = np.zeros(columns, dtype=np.int64)
+        self._seen = np.zeros(columns, dtype=np.int64)
+        self._context = np.zeros(columns, dtype=np.int64)
+
+    def contexts(self, columns: Indices) -> tuple[Indices, NDArray[np.bool_]]:
+        """Context of each entry's sign, and whether its column was mostly negative."""
+        return self._context[columns], (self._negative_lead > 0)[columns]
+
+    def learn(self, columns: Indices, is_negative: NDArray[np.bool_]) -> None:
+        seen = np.bincount(columns, minlength=self._seen.size)
+        negative = np.bincount(columns[is_negative], minlength=self._seen.size)
+        self._seen += seen
+        self._negative_lead += 2 * negative - seen
+        lead = tables.bit_length(np.abs(self._negative_lead))
+        longest = tables.SIGN_LENGTHS - 1
+        self._context = np.minimum(lead, longest) * tables.SIGN_LENGTHS
+        self._context += np.minimum(tables.bit_length(self._seen), longest)
+
+
+class Axes:
+    """Modes in which labels are coded, and the labels that were coded lately."""
+
+    def __init__(self, learnt: Tables) -> None:
+        self._learnt = learnt
+        self._remembered: list[Labels] = []
+
+    def remember(self, labels: Labels) -> None:
+        self._remembered = [labels, *self._remembered[: tables.REMEMBERED_AXES - 1]]
+
+    def modes(self, length: int) -> list[int]:
+        """All modes that an axis of this length can have, but ALIKE."""
+        modes = [tables.PLAIN]
+        if length % 4 == 0 and length >= tables.FEWEST_QUARTERED:
+            modes.append(tables.QUARTER)
+        ago = enumerate(self._remembered, start=tables.REMEMBERED)
+        return modes + [mode for mode, labels in ago if labels.size == length]
+
+    def model(self, mode: int) -> Model:
+        return self._learnt.plain_labels if mode == tables.PLAIN else self._learnt.known_labels
+
+    def contexts(self, mode: int, axis: int, labels: Labels, part: slice) -> Indices:
+        """Contexts of a part of an axis, from what was coded before it."""
+        if mode == tables.PLAIN:
+            return np.full(part.stop - part.start, axis)
+        if mode >= tables.REMEMBERED:
+            return self._remembered[mode - tables.REMEMBERED][part].astype(np.int64)
+        if part.start == 0:
+            return np.full(part.stop, LABELS)
+        return labels[2 * part.start - part.stop : part.start].astype(np.int64)
+
+
+def label_calls(mode: int, length: int) -> Iterator[slice]:
+    """How the labels of an axis are cut into calls."""
+    if mode == tables.QUARTER:
+        return (slice(at, at + length // 4) for at in range(0, length, length // 4))
+    return calls(length, 0, FIRST_CALL)
+
+
+def calls(count: int, seen: int, first: int) -> Iterator[slice]:
+    """Cut count symbols into calls, each as long as all seen before it, or `first` if longer."""
+    at = 0
+    while at < count:
+        end = min(count, at + max(first, seen + at))
+        yield slice(at, end)
+        at = end
+
+
+def gap_bits(symbols: NDArray[np.uint8], shifts: Indices) -> NDArray[np.uint8]:
+    """Widths of the raw bits that complete gaps."""
+    widths = tables.GAP_EXTRA_BITS[symbols] + shifts.astype(np.uint8)
+    widths[symbols == tables.GAP_ESCAPE] = tables.ESCAPED_GAP_BITS
+    return widths

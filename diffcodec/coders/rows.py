@@ -1,0 +1,233 @@
+"""Positions and levels of sparse tensors by row classes: numpy alone, a vector at a time.
+
+Non-zeros of a real diff crowd in few rows and columns (a unit that learns drags its whole row
+along, and its column in the next matrix), so what an entry costs depends on where it stands. Each
+row and each column of a tensor gets a label, its density class. Rows of one label crossed with
+columns of one label make a *cell*: its elements, row by row, are a sequence that is about as
+dense everywhere. Its number of entries is sent, which tells the distribution of the gaps without
+any further parameter, and tells the context of every gap before the first is decoded: what a
+vector coder needs. Gaps never cross a cell's end.
+
+Levels follow in raster order: magnitudes by row label, signs (where that pays) by which sign
+prevailed in their column so far. Tables learn as they go (`diffcodec.coders.rans`), so next to
+nothing is sent about them. Derivation and measurements: rows.md beside this file.
+
+A tensor comes in strips of consecutive rows with at most 65,536 entries, so that a device needs
+bounded memory.
+
+    coded = encode(tensors)                   decoder = Decoder(read, len(coded))
+                                              decoder.begin(shape, count, largest)
+                                              for positions, levels in decoder.runs(): ...
+                                              decoder.finish()
+
+Letters: N entries, R rows, C columns of a strip; K the largest level of a tensor.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcodec.coders import row_tables as tables
+from diffcodec.coders.rans import Indices, Reader
+from diffcodec.coders.row_encoding import Encoder
+from diffcodec.coders.row_grid import (
+    COUNT_BITS,
+    FIRST_CALL,
+    FIRST_GAP_CALL,
+    HEIGHT_BITS,
+    STRIP_ELEMENTS,
+    STRIP_ENTRIES,
+    Axes,
+    ColumnSigns,
+    Grid,
+    Labels,
+    TensorState,
+    calls,
+    gap_bits,
+    label_calls,
+)
+from diffcodec.coders.row_tables import Tables
+from diffcodec.errors import FormatError
+
+Levels = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class RowTensor:
+    """The entries of one sparse tensor, N >= 1.
+
+    Attributes:
+        shape: Of the tensor; at most 2**32 - 1 elements.
+        positions: Strictly increasing, in C order, int64, shape (N,).
+        levels: Non-zero, magnitudes up to `largest`, int8, shape (N,).
+        largest: K, 1 to 127.
+    """
+
+    shape: tuple[int, ...]
+    positions: NDArray[np.int64]
+    levels: Levels
+    largest: int
+
+
+def encode(tensors: Sequence[RowTensor]) -> bytes:
+    """Code all tensors as one stream."""
+    encoder = Encoder()
+    for tensor in tensors:
+        encoder.tensor(tensor.shape, tensor.positions, tensor.levels, tensor.largest)
+    return encoder.finish()
+
+
+class Decoder:
+    """Decodes tensor after tensor from bytes that are read forwards.
+
+    For each tensor call `begin`, then exhaust `runs`; after the last call `finish`.
+
+    Args:
+        read: Gives exactly the next n bytes (uint8), or raises FormatError.
+        coded_length: Bytes of the stream.
+
+    Raises:
+        FormatError: the stream cannot be one.
+    """
+
+    def __init__(self, read: Callable[[int], NDArray[np.uint8]], coded_length: int) -> None:
+        self._reader = Reader(read, coded_length)
+        self._tables = Tables()
+        self._axes = Axes(self._tables)
+
+    def begin(self, shape: tuple[int, ...], count: int, largest: int) -> None:
+        """Announce the next tensor: its shape, its number of entries and its largest level.
+
+        All are believed: check 1 <= count <= elements < 2**32 and 1 <= largest <= 127 first.
+        """
+        self._tensor = TensorState(shape, count, largest)
+
+    def runs(self) -> Iterator[tuple[NDArray[np.int64], Levels]]:
+        """Positions (int64, increasing) and levels (int8) of the tensor, in runs of 1 to 65,536.
+
+        Raises:
+            FormatError: while iterating, at the first thing that cannot be.
+        """
+        tensor = self._tensor
+        left = tensor.count
+        height = self._strip_height(tensor)
+        for first in range(0, tensor.rows, height):
+            extent = (min(height, tensor.rows - first), tensor.columns)
+            count = left if first + height >= tensor.rows else self._bits(COUNT_BITS)
+            if count > min(left, STRIP_ENTRIES, extent[0] * extent[1]):
+                raise FormatError(
+                    f"strip: expected at most {left} entries of {left} left, found {count}"
+                )
+            left -= count
+            if count:
+                yield self._strip(tensor, first, extent, count)
+
+    def finish(self) -> None:
+        """Require that the stream is over.
+
+        Raises:
+            FormatError: it goes on.
+        """
+        self._reader.finish()
+
+    def _strip_height(self, tensor: TensorState) -> int:
+        if tensor.is_one_strip:
+            return tensor.rows
+        height = self._bits(HEIGHT_BITS) + 1
+        if height * tensor.columns < STRIP_ELEMENTS or height > tensor.rows:
+            raise FormatError(
+                f"strips: expected {STRIP_ELEMENTS} elements or more in at most {tensor.rows} "
+                f"rows, found {height} rows of {tensor.columns}"
+            )
+        return height
+
+    def _strip(
+        self, tensor: TensorState, first: int, extent: tuple[int, int], count: int
+    ) -> tuple[NDArray[np.int64], Levels]:
+        grid = Grid(self._labels(extent[0], 0), self._labels(extent[1], 1))
+        counts = self._counts(grid, count)
+        positions = grid.positions(counts, self._gaps(grid, counts))
+        # Cells are increasing runs, which the stable sort merges.
+        positions.sort(kind="stable")
+        last = first * tensor.columns + int(positions[-1])
+        if last >= tensor.size:
+            raise FormatError(f"expected positions below {tensor.size}, found {last}")
+        levels = self._levels(tensor, grid, positions)
+        return positions.astype(np.int64) + first * tensor.columns, levels
+
+    def _labels(self, length: int, axis: int) -> Labels:
+        mode = int(self._reader.symbols(self._tables.modes, np.array([axis]))[0])
+        labels = np.full(length, tables.MEAN_LABEL, dtype=np.uint8)
+        if mode == tables.ALIKE:
+            return labels
+        if mode not in self._axes.modes(length):
+            raise FormatError(f"labels: expected a mode for {length} lines, found {mode}")
+        model = self._axes.model(mode)
+        for part in label_calls(mode, length):
+            contexts = self._axes.contexts(mode, axis, labels, part)
+            labels[part] = self._reader.symbols(model, contexts)
+        self._axes.remember(labels)
+        return labels
+
+    def _counts(self, grid: Grid, count: int) -> Indices:
+        """Entries of each cell; the last one has what is left."""
+        if not grid.sizes.size:
+            raise FormatError(f"strip: expected a cell for {count} entries, found none")
+        contexts = grid.count_contexts(count)
+        lengths = self._reader.symbols(self._tables.counts, contexts).astype(np.int64)
+        low = self._reader.bits(np.maximum(lengths - 1, 0).astype(np.uint8))
+        counts = low + (1 << lengths >> 1)
+        counts = np.append(counts, count - int(counts.sum()))
+        if counts[-1] < 0 or (counts > grid.sizes).any():
+            raise FormatError(f"cells: expected {count} entries that fit, found {counts.tolist()}")
+        return counts
+
+    def _gaps(self, grid: Grid, counts: Indices) -> Indices:
+        contexts, shifts = grid.gap_contexts(counts)
+        symbols = np.empty(contexts.size, dtype=np.uint8)
+        for part in calls(contexts.size, 0, FIRST_GAP_CALL):
+            symbols[part] = self._reader.symbols(self._tables.gaps, contexts[part])
+        gaps = tables.GAP_BASE[symbols] << shifts
+        low = self._reader.bits(gap_bits(symbols, shifts))
+        is_escape = symbols == tables.GAP_ESCAPE
+        if (low[is_escape] < gaps[is_escape]).any():
+            raise FormatError("gaps: expected an escape for large gaps only")
+        gaps[is_escape] = 0
+        return gaps + low
+
+    def _levels(self, tensor: TensorState, grid: Grid, positions: Indices) -> Levels:
+        rows = positions // tensor.columns
+        labels = grid.row_labels[rows].astype(np.int64)
+        columns = positions - rows * tensor.columns
+        if not tensor.seen:
+            tensor.start_levels(are_signs_predicted=bool(self._bits(1)))
+        for label in tensor.unknown_labels(grid):
+            context = np.array([tensor.last_class])
+            mean_class = int(self._reader.symbols(self._tables.means, context)[0])
+            tensor.start_label(self._tables, label, mean_class)
+        symbols = np.zeros(positions.size, dtype=np.uint8)
+        is_negative = np.empty(positions.size, dtype=bool)
+        for part in calls(positions.size, tensor.seen, FIRST_CALL):
+            if tensor.levels.alphabet > 1:
+                symbols[part] = self._reader.symbols(tensor.levels, labels[part])
+            if tensor.signs is not None:
+                is_negative[part] = self._signs(tensor.signs, columns[part])
+        if tensor.signs is None:
+            is_negative = (symbols & 1).astype(bool)
+            symbols >>= 1
+        tensor.learn(self._tables, labels, symbols)
+        levels = symbols.view(np.int8) + np.int8(1)
+        np.negative(levels, out=levels, where=is_negative)
+        return levels
+
+    def _signs(self, signs: ColumnSigns, columns: Indices) -> NDArray[np.bool_]:
+        contexts, is_mostly_negative = signs.contexts(columns)
+        symbols = self._reader.symbols(self._tables.signs, contexts)
+        is_negative = symbols.astype(bool) ^ is_mostly_negative
+        signs.learn(columns, is_negative)
+        return is_negative
+
+    def _bits(self, width: int) -> int:
+        return int(self._reader.bits(np.array([width], dtype=np.uint8))[0])
