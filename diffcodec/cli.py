@@ -1,34 +1,34 @@
-"""The command `diffcodec`: make, apply, inspect and verify neural diffs from a shell.
+"""The command `diffcodec`: make, apply, inspect, verify and roll up neural diffs from a shell.
 
 Exit codes: 0 done, 1 it failed (one line on stderr), 2 usage.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from diffcodec.coders.levels import MAX_LEVEL
-from diffcodec.diff import Diff, apply
+from diffcodec.bench.cli import bench
+from diffcodec.changes import MAX_LEVEL
+from diffcodec.coders.layers import available_coders
+from diffcodec.diff import DecodedDiff, apply
 from diffcodec.durable import replaced_file
 from diffcodec.errors import CodecError, InputError, WrongBaseError
-from diffcodec.file import decode, encode, read_header
-from diffcodec.fitting.budget import fit_hash, fit_sparse
-from diffcodec.fitting.lossless import lossless_diff
-from diffcodec.fitting.quantise import DEFAULT_LEVELS, quantise, sparse_diff
-from diffcodec.fitting.selection import Candidates, differences
+from diffcodec.file import decode, read_header
+from diffcodec.fitting.request import DiffRequest, make_diff
+from diffcodec.header import Coder, Method
 from diffcodec.parameters import ParameterSet
+from diffcodec.printing import print_header, print_summary
+from diffcodec.rollup import roll_up
 from diffcodec.sizes import parse_size
-from diffcodec.summary import Summary, header_to_json, summarise
-from diffcodec.weights import read_weights, require_same_container, write_weights
+from diffcodec.summary import header_to_json, summarise
+from diffcodec.weights import new_graph, read_weights, write_weights
 
 app = typer.Typer(
     help="Neural diffs: turn one generation of a model into the next with few bytes.",
@@ -45,12 +45,25 @@ class MethodChoice(StrEnum):
     SPARSE = "sparse"
     HASH = "hash"
 
+    @property
+    def method(self) -> Method:
+        """The method itself."""
+        return Method(self.value)
+
 
 class CoderChoice(StrEnum):
-    """What `--coder` offers; `auto` takes the smallest that every device decodes."""
+    """What `--coder` offers; `auto` takes the smallest that this machine has."""
 
     FAST = "fast"
+    MAX = "max"
     AUTO = "auto"
+
+    @property
+    def coders(self) -> frozenset[Coder]:
+        """What may be used."""
+        if self is CoderChoice.AUTO:
+            return available_coders()
+        return frozenset({Coder(self.value)})
 
 
 Weights = Annotated[Path, typer.Argument(metavar="BASE", help="A .safetensors or .onnx file.")]
@@ -93,7 +106,8 @@ def diff(
     """Write what turns BASE into NEW, or near it.
 
     The next generation is by definition BASE plus the diff as written: what the budget or the
-    levels leave out is printed as `error`, relative to the whole change.
+    levels leave out is printed as `error`, relative to the whole change. Tensors may be added,
+    removed or grown in NEW; an .onnx file whose graph differs travels with its graph.
 
     Examples:
         diffcodec diff g6.safetensors g7.safetensors -o g7.ndiff --budget 40KB
@@ -105,21 +119,25 @@ def diff(
     with _one_line_errors():
         _check_options(budget, density, lossless, levels, method)
         before, after = read_weights(base), read_weights(new)
-        before.layout.require(after.layout, str(base), str(new))
-        require_same_container(base, new)
+        request = DiffRequest(
+            budget_bytes=None if budget is None else _size(budget),
+            density=density,
+            lossless=lossless,
+            levels=levels,
+            method=method.method,
+            hash_seed=hash_seed,
+            graph=new_graph(base, new),
+            coders=coder.coders,
+        )
         with progress.status("fitting the diff"):
-            if lossless:
-                data = encode(lossless_diff(before, after), before)
-            elif budget is None:
-                data = encode(_unbudgeted(before, after, density, levels), before)
-            elif method is MethodChoice.HASH:
-                data = fit_hash(before, after, _size(budget), seed=hash_seed)
-            else:
-                data = fit_sparse(before, after, _size(budget), levels)
+            data = make_diff(request, before, after)
             summary = summarise(before, after, data)
         with replaced_file(_apart_from(output, base, new)) as out:
             out.write(data)
-        _print_summary(summary, output, as_json)
+        if as_json:
+            print(json.dumps({"path": str(output), **summary.to_json()}, indent=2))
+        else:
+            print_summary(summary, output)
 
 
 @app.command("apply")
@@ -138,8 +156,8 @@ def apply_command(
     Example: diffcodec apply g6.safetensors g7.ndiff -o g7.safetensors
     """
     with _one_line_errors():
-        result = _rebuilt(base, diff_path)
-        write_weights(_apart_from(output, base, diff_path), result, like=base)
+        result, decoded = _rebuilt(base, diff_path)
+        write_weights(_apart_from(output, base, diff_path), result, base, decoded.diff.graph)
         _print_digest(f"{output}: rebuilt", result, as_json)
 
 
@@ -150,8 +168,49 @@ def verify(base: Weights, diff_path: DiffPath, as_json: JsonOption = False) -> N
     Example: diffcodec verify g6.safetensors g7.ndiff
     """
     with _one_line_errors():
-        result = _rebuilt(base, diff_path)
+        result, _ = _rebuilt(base, diff_path)
         _print_digest(f"{diff_path}: applies to {base} and gives", result, as_json)
+
+
+@app.command()
+def rollup(
+    base: Weights,
+    diffs: Annotated[
+        list[Path], typer.Argument(metavar="F.ndiff...", help="A chain of diffs, in order.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="F.ndiff", help="Where the one diff goes.")
+    ],
+    coder: Annotated[CoderChoice, typer.Option(help="How bytes are packed.")] = CoderChoice.AUTO,
+    as_json: JsonOption = False,
+) -> None:
+    """Roll a chain of diffs from BASE up into one file that leads to the same digest.
+
+    Fails, and writes nothing, where one file would not be smaller than the chain.
+
+    Example: diffcodec rollup g4.safetensors g5.ndiff g6.ndiff g7.ndiff -o g4-g7.ndiff
+    """
+    with _one_line_errors():
+        weights = read_weights(base)
+        chain = [path.read_bytes() for path in diffs]
+        before = sum(map(len, chain))
+        with progress.status("rolling the chain up"):
+            data = roll_up(weights, chain, coder.coders)
+        if data is None:
+            raise InputError(
+                f"expected one file to be smaller than the chain of {before} bytes, found none; "
+                f"send the chain"
+            )
+        with replaced_file(_apart_from(output, base, *diffs)) as out:
+            out.write(data)
+        shown = {
+            "path": str(output),
+            "file_bytes": len(data),
+            "chain_bytes": before,
+            "target_digest": read_header(data).target_digest.hex(),
+        }
+        line = f"{output}: {len(data):,} bytes instead of {before:,}, gives"
+        print(json.dumps(shown, indent=2) if as_json else f"{line} {shown['target_digest']}")
 
 
 @app.command()
@@ -179,7 +238,10 @@ def inspect(
         if as_json:
             print(json.dumps(shown, indent=2))
         else:
-            _print_header(shown)
+            print_header(shown)
+
+
+app.command()(bench)
 
 
 def main() -> None:
@@ -233,21 +295,8 @@ def _size(budget: str) -> int:
         raise typer.BadParameter(f"--budget: {exc}") from exc
 
 
-def _unbudgeted(
-    base: ParameterSet, new: ParameterSet, density: float | None, levels: int | None
-) -> Diff:
-    """All entries that differ, or the largest of them up to a density."""
-    deltas = differences(base, new)
-    if density is None:
-        return sparse_diff(base, deltas, levels or DEFAULT_LEVELS)
-    candidates = Candidates.of(deltas)
-    count = min(candidates.count, round(density * base.layout.parameter_count))
-    changes = candidates.best(count, partial(quantise, levels=levels or DEFAULT_LEVELS))
-    return Diff(base.layout, base.digest(), changes)
-
-
-def _rebuilt(base: Path, diff_path: Path) -> ParameterSet:
-    """The weights that a diff leads to; errors name the file that they are about."""
+def _rebuilt(base: Path, diff_path: Path) -> tuple[ParameterSet, DecodedDiff]:
+    """The weights that a diff leads to, and it; errors name the file that they are about."""
     weights = read_weights(base)
     data = diff_path.read_bytes()
     try:
@@ -255,7 +304,7 @@ def _rebuilt(base: Path, diff_path: Path) -> ParameterSet:
     except CodecError as exc:
         raise type(exc)(f"{diff_path}: {exc}") from exc
     try:
-        return apply(weights, decoded)
+        return apply(weights, decoded), decoded
     except WrongBaseError as exc:
         raise WrongBaseError(f"{base}: {exc}") from exc
 
@@ -268,56 +317,6 @@ def _apart_from(output: Path, *inputs: Path) -> Path:
     return output
 
 
-def _print_summary(summary: Summary, output: Path, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"path": str(output), **summary.to_json()}, indent=2))
-        return
-    methods = ", ".join(f"{method} {count}" for method, count in summary.methods.items())
-    error = summary.relative_error
-    share = summary.nonzeros / max(1, summary.parameters)
-    table = Table(show_header=False, box=None)
-    table.add_row("file", str(output))
-    table.add_row("bytes", f"{summary.file_bytes:,}")
-    table.add_row("ratio", f"{summary.ratio:.1f} x below float32 ({summary.float32_bytes:,} bytes)")
-    table.add_row("tensors", methods or "none changes")
-    table.add_row("non-zeros", f"{summary.nonzeros:,} of {summary.parameters:,} ({share:.2%})")
-    table.add_row("error", "-" if error is None else f"{error:.4f} of the change (L2)")
-    table.add_row("result", summary.target_digest.hex())
-    Console().print(table)
-
-
 def _print_digest(done: str, result: ParameterSet, as_json: bool) -> None:
     digest = result.digest().hex()
     print(json.dumps({"target_digest": digest}) if as_json else f"{done} {digest}")
-
-
-def _print_header(shown: Mapping[str, Any]) -> None:
-    console = Console()
-    facts = Table(show_header=False, box=None)
-    facts.add_row("bytes", f"{shown['file_bytes']:,}")
-    facts.add_row("base", shown["base_digest"] or "none: a snapshot")
-    facts.add_row("result", shown["target_digest"])
-    facts.add_row("layout", shown["layout_fingerprint"])
-    facts.add_row("hash seed", str(shown["hash_seed"]))
-    console.print(facts)
-    sections = Table("section", "coder", "bits a level", "raw bytes", "bytes")
-    for section in shown["sections"]:
-        sections.add_row(
-            section["kind"],
-            section["coder"],
-            str(section["level_bits"] or "-"),
-            f"{section['raw_bytes']:,}",
-            f"{section['coded_bytes']:,}",
-        )
-    console.print(sections)
-    tensors = Table("#", "tensor", "method", "levels", "step", "hashes")
-    for tensor in shown["tensors"]:
-        tensors.add_row(
-            str(tensor["index"]),
-            tensor["name"] or "-",
-            tensor["method"],
-            f"{tensor['count']:,}" if tensor["count"] else "-",
-            f"{tensor['step']:.6g}" if tensor["step"] else "-",
-            str(tensor["hashes"] or "-"),
-        )
-    console.print(tensors)

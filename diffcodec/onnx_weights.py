@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # onnx.TensorProto.DataType, spelled out so that importing this module does not import onnx.
 _DTYPES = {1: Dtype.FLOAT32, 3: Dtype.INT8, 10: Dtype.FLOAT16, 16: Dtype.BFLOAT16}
+# The file of a device's flat store.
+STORE_NAME = "weights.bin"
 # A tensor's bytes can stand in any of these.
 _DATA_FIELDS = (
     "raw_data",
@@ -56,25 +58,31 @@ def read(path: Path) -> ParameterSet:
     return ParameterSet.from_arrays(arrays)
 
 
-def write(path: Path, weights: ParameterSet, like: Path) -> None:
-    """Write the graph of one model with other parameters.
+def write(path: Path, weights: ParameterSet, like: Path, graph: bytes | None = None) -> None:
+    """Write a graph with parameters.
 
     Args:
         path: Where the model goes; an existing file is replaced.
         weights: The parameters.
-        like: The model whose graph is kept, and which of its tensors are in a file beside it.
+        like: The model whose graph is kept, and whether its parameters are in a file beside it.
+        graph: What `graph_of` gave of the model to write, where that is another one.
 
     Raises:
-        InputError: `like` is no ONNX model, or no name is free for a file beside the new one.
+        InputError: `like` or the graph is no ONNX model, or no name is free for a file beside the
+            new one.
         LayoutError: the graph has other parameters.
         OSError: writing failed; nothing new is at path.
     """
-    model = _load(like)
+    followed = _load(like)
+    beside_like = [_place(tensor) for tensor in _parameters(followed)]
+    model, source = (followed, like) if graph is None else (_parse(graph, path), path)
     parameters = {tensor.name: tensor for tensor in _parameters(model)}
     layout = Layout.of(_spec(tensor) for tensor in parameters.values())
-    layout.require(weights.layout, str(like), "the new weights")
-    _load_constants(model, like)
+    layout.require(weights.layout, str(source), "the new weights")
+    _load_constants(model, source)
     places = {name: _place(tensor) for name, tensor in parameters.items()}
+    if graph is not None:
+        places = dict.fromkeys(parameters, next(filter(None, beside_like), None))
     outside = {name: weights.arrays[name] for name, place in places.items() if place}
     for name, tensor in parameters.items():
         if name not in outside:
@@ -95,41 +103,54 @@ def write(path: Path, weights: ParameterSet, like: Path) -> None:
         raise
 
 
-def require_same_graph(base: Path, new: Path) -> None:
-    """Refuse two models that differ in anything but the values of their parameters.
+def graph_of(path: Path) -> bytes:
+    """A model without the values of its parameters: they are to be in STORE_NAME beside it.
+
+    The same bytes are what a device keeps as `model.onnx` beside its flat store.
 
     Raises:
-        InputError: naming what differs.
+        InputError: not an ONNX model.
+        OSError: the file cannot be read.
+    """
+    model = _without_values(path)
+    parameters = {tensor.name: tensor for tensor in _parameters(model)}
+    layout = Layout.of(_spec(tensor) for tensor in parameters.values())
+    for spec, offset in zip(layout.tensors, layout.offsets, strict=True):
+        point_to(parameters[spec.name], STORE_NAME, offset, spec.nbytes)
+    return model.SerializeToString(deterministic=True)
+
+
+def is_same_graph(base: Path, new: Path) -> bool:
+    """Whether two models differ in nothing but the values of their parameters.
+
+    Raises:
+        InputError: one is not an ONNX model.
+        OSError: a file cannot be read.
     """
     mine, theirs = _without_values(base), _without_values(new)
-    constants = {t.name: t for t in mine.graph.initializer}
-    for tensor in theirs.graph.initializer:
-        if tensor != constants.get(tensor.name):
-            raise InputError(
-                f"{new}: initializer {tensor.name} is not as in {base}; it is part of the graph, "
-                f"which a diff does not carry"
-            )
-    if (mine.graph, list(mine.opset_import), list(mine.functions)) != (
+    return (mine.graph, list(mine.opset_import), list(mine.functions)) == (
         theirs.graph,
         list(theirs.opset_import),
         list(theirs.functions),
-    ):
-        raise InputError(
-            f"{new}: expected the graph of {base}, found another; a diff carries parameters alone"
-        )
+    )
 
 
 def _load(path: Path) -> "ModelProto":
     try:
-        import onnx
+        import onnx  # noqa: F401 - the check is whether it is there
     except ImportError as exc:
         raise InputError(
             f"{path}: reading ONNX models needs the package onnx; install neuraldiff[train]"
         ) from exc
+    return _parse(path.read_bytes(), path)
+
+
+def _parse(data: bytes, path: Path) -> "ModelProto":
     from google.protobuf.message import DecodeError
+    from onnx import ModelProto
 
     try:
-        model: ModelProto = onnx.load_model(str(path), load_external_data=False)
+        model = ModelProto.FromString(data)
     except (DecodeError, ValueError) as exc:
         raise InputError(f"{path}: expected an ONNX model: {exc}") from exc
     if not model.HasField("graph"):

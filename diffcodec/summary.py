@@ -11,7 +11,7 @@ import numpy as np
 
 from diffcodec.arithmetic import widen
 from diffcodec.changes import magnitudes
-from diffcodec.diff import apply, reshaped
+from diffcodec.diff import apply, kept, reshaped
 from diffcodec.file import decode, read_header
 from diffcodec.header import Header, LayerHeader
 from diffcodec.parameters import Layout, ParameterSet
@@ -28,9 +28,11 @@ class Summary:
         float32_bytes: Size of the parameters at 4 bytes each.
         parameters: Their number.
         nonzeros: Entries of sparse tensors.
-        methods: Tensors by method, unchanged ones left out.
+        methods: Changes of tensors by method.
+        coders: What a device must be able to decode.
         relative_error: || result - new || / || new - base ||; 0 is exact, 1 is no better than
             the base. None where nothing changes or a value is not finite.
+        structure: Tensors by what became of them: added, removed or grown.
         target_digest: Of the result.
     """
 
@@ -39,7 +41,9 @@ class Summary:
     parameters: int
     nonzeros: int
     methods: Mapping[str, int]
+    coders: Sequence[str]
     relative_error: float | None
+    structure: Mapping[str, Sequence[str]]
     target_digest: bytes
 
     @property
@@ -56,14 +60,16 @@ class Summary:
             "parameters": self.parameters,
             "nonzeros": self.nonzeros,
             "methods": dict(self.methods),
+            "coders": list(self.coders),
             "relative_error": self.relative_error,
+            "structure": {kind: list(names) for kind, names in self.structure.items()},
             "target_digest": self.target_digest.hex(),
         }
 
 
 def summarise(base: ParameterSet, new: ParameterSet, data: bytes) -> Summary:
     """Apply a file to the base and compare the result with what it was made from."""
-    decoded = decode(data, base.layout)
+    decoded, header = decode(data, base.layout), read_header(data)
     result = apply(base, decoded)
     count = new.layout.parameter_count
     return Summary(
@@ -71,8 +77,10 @@ def summarise(base: ParameterSet, new: ParameterSet, data: bytes) -> Summary:
         float32_bytes=count * FLOAT32_BYTES,
         parameters=count,
         nonzeros=decoded.diff.nonzeros,
-        methods={str(method): count for method, count in read_header(data).methods.items()},
+        methods={str(method): count for method, count in header.methods.items()},
+        coders=sorted(header.coders),
         relative_error=_relative_error(base, new, result),
+        structure=_structure(base.layout, new.layout),
         target_digest=decoded.target_digest,
     )
 
@@ -132,6 +140,22 @@ def _names(header: Header, layout: Layout | None) -> list[str | None]:
     if layout is None or len(layout.tensors) != tensors:
         return [None] * tensors
     return [spec.name for spec in layout.tensors]
+
+
+def _structure(base: Layout, new: Layout) -> Mapping[str, Sequence[str]]:
+    """Names of the tensors that start afresh, go away, or have more elements."""
+    started = {spec.name: kept(base, spec) for spec in new.tensors}
+    gone = [name for name in base.index if started.get(name) is None]
+    found = {
+        "added": [name for name, before in started.items() if before is None],
+        "removed": gone,
+        "grown": [
+            name
+            for name, before in started.items()
+            if before is not None and before.shape != new.index[name].shape
+        ],
+    }
+    return {kind: names for kind, names in found.items() if names}
 
 
 def _relative_error(base: ParameterSet, new: ParameterSet, result: ParameterSet) -> float | None:

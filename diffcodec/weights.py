@@ -41,13 +41,16 @@ def read_weights(path: Path) -> ParameterSet:
     return _read_safetensors(path)
 
 
-def write_weights(path: Path, weights: ParameterSet, like: Path | None = None) -> None:
+def write_weights(
+    path: Path, weights: ParameterSet, like: Path | None = None, graph: bytes | None = None
+) -> None:
     """Write a weights file in one step: path has the old content or the new, never half of it.
 
     Args:
         path: Of the same kind as `like`; an existing file is replaced.
         weights: What to write.
         like: Whose metadata or graph to keep. Needed for .onnx.
+        graph: The graph that replaces that of `like`; only an .onnx file can hold one.
 
     Raises:
         InputError: the kinds differ, the graph is unknown, or `like` is damaged.
@@ -60,22 +63,23 @@ def write_weights(path: Path, weights: ParameterSet, like: Path | None = None) -
     if kind == ".onnx":
         if like is None:
             raise InputError(f"{path}: expected a model whose graph to keep")
-        onnx_weights.write(path, weights, like)
+        onnx_weights.write(path, weights, like, graph)
     else:
         _write_safetensors(path, weights, _metadata(like) if like else None)
 
 
-def require_same_container(base: Path, new: Path) -> None:
-    """Refuse two .onnx files whose graphs differ beyond their parameters.
+def new_graph(base: Path, new: Path) -> bytes | None:
+    """The graph of `new` where two .onnx files differ in it; None: a diff need not carry one.
 
-    A diff carries parameters alone; with another graph the result would be neither model. Files
-    of two kinds, and .safetensors, have nothing to compare.
+    Files of two kinds, and .safetensors, have no graphs to compare.
 
     Raises:
-        InputError: naming what differs.
+        InputError: a model cannot be read.
+        OSError: a file cannot be read.
     """
-    if _kind(base) == _kind(new) == ".onnx":
-        onnx_weights.require_same_graph(base, new)
+    if not _kind(base) == _kind(new) == ".onnx" or onnx_weights.is_same_graph(base, new):
+        return None
+    return onnx_weights.graph_of(new)
 
 
 def _kind(path: Path) -> str:

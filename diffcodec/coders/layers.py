@@ -45,6 +45,11 @@ class EncodedLayer:
     payloads: tuple[bytes, ...]
 
 
+def available_coders() -> frozenset[Coder]:
+    """The coders that this machine has."""
+    return frozenset({Coder.FAST})
+
+
 def encode_layer(layer: Layer, layout: Layout, coders: Collection[Coder]) -> EncodedLayer:
     """Code all changes of a layer, section by section, as small as the coders can.
 

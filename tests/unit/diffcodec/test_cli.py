@@ -109,8 +109,9 @@ def test_onnx_models_keep_their_kind(tmp_path: Path, external: str | None):
 def test_inspect_shows_header_and_tensors(folder: Path):
     shown = json.loads(run(folder, "inspect", "f.ndiff", "--json").stdout)
     assert shown["base_digest"] == read_weights(folder / "base.safetensors").digest().hex()
-    assert [t["method"] for t in shown["tensors"]] == ["unchanged", "sparse"]
-    assert [t["name"] for t in shown["tensors"]] == [None, None]
+    (layer,) = shown["layers"]
+    assert [t["method"] for t in layer["tensors"]] == ["unchanged", "sparse"]
+    assert [t["name"] for t in layer["tensors"]] == [None, None]
     named = run(folder, "inspect", "f.ndiff", "--base", "base.safetensors")
     assert " w " in named.stdout
     assert "sparse" in named.stdout
@@ -134,19 +135,52 @@ def test_another_base_is_refused(folder: Path):
     assert "new.safetensors: expected a base with digest" in message
 
 
-def test_another_layout_is_refused_with_tensor_and_shapes(folder: Path):
-    other = ParameterSet.from_arrays({"w": np.zeros((50, 100), np.float16)})
+def test_tensors_that_shrink_are_refused_with_their_shapes(folder: Path):
+    other = ParameterSet.from_arrays({"w": np.zeros((50, 100), np.float32)})
     write_weights(folder / "other.safetensors", other)
     message = refused(folder, "diff", "base.safetensors", "other.safetensors", "-o", "g.ndiff")
-    assert "tensor b: expected float32 9 as in base.safetensors, found none" in message
-    same_names = ParameterSet.from_arrays(
-        {"w": np.zeros((50, 100), np.float16), "b": np.zeros(9, np.float32)}
+    assert (
+        "tensor w: expected at least float32 100x50 as in the base, found float32 50x100" in message
     )
-    write_weights(folder / "other.safetensors", same_names)
-    message = refused(folder, "diff", "base.safetensors", "other.safetensors", "-o", "g.ndiff")
-    assert "tensor w: expected float32 100x50" in message
-    assert "found float16 50x100 in other.safetensors" in message
     assert "layout" in refused(folder, "verify", "other.safetensors", "f.ndiff")
+
+
+@pytest.mark.parametrize("options", [("--lossless",), (), ("--budget", "30KB")])
+def test_tensors_are_added_removed_and_grown(folder: Path, options: tuple[str, ...]):
+    old = read_weights(folder / "base.safetensors").arrays
+    grown = np.zeros((101, 52), np.float32)
+    grown[:100, :50] = old["w"]
+    grown[100] = 0.5
+    new = ParameterSet.from_arrays({"w": grown, "added": np.ones((3, 3), np.float32)})
+    write_weights(folder / "grown.safetensors", new)
+    command = ("diff", "base.safetensors", "grown.safetensors", "-o", "g.ndiff", *options)
+    done = run(folder, *command, "--json")
+    assert done.returncode == 0, done.stderr
+    structure = json.loads(done.stdout)["structure"]
+    assert structure == {"added": ["added"], "removed": ["b"], "grown": ["w"]}
+    assert "removed" in run(folder, *command).stdout
+    run(folder, "apply", "base.safetensors", "g.ndiff", "-o", "out.safetensors")
+    rebuilt = read_weights(folder / "out.safetensors")
+    assert rebuilt.layout == new.layout
+    assert np.allclose(rebuilt.arrays["w"], grown, atol=0.05)
+
+
+def test_a_chain_is_rolled_up_into_one_smaller_file(folder: Path):
+    base = "base.safetensors"
+    run(folder, "apply", base, "f.ndiff", "-o", "g1.safetensors")
+    arrays = dict(read_weights(folder / "g1.safetensors").arrays)
+    arrays["b"] = np.arange(9, dtype=np.float32)
+    write_weights(folder / "g2.safetensors", ParameterSet.from_arrays(arrays))
+    run(folder, "diff", "g1.safetensors", "g2.safetensors", "-o", "f2.ndiff", "--lossless")
+    done = run(folder, "rollup", base, "f.ndiff", "f2.ndiff", "-o", "both.ndiff", "--json")
+    shown = json.loads(done.stdout)
+    assert shown["file_bytes"] < shown["chain_bytes"]
+    assert shown["target_digest"] == read_weights(folder / "g2.safetensors").digest().hex()
+    verified = run(folder, "verify", base, "both.ndiff", "--json")
+    assert json.loads(verified.stdout)["target_digest"] == shown["target_digest"]
+    message = refused(folder, "rollup", base, "f2.ndiff", "f.ndiff", "-o", "no.ndiff")
+    assert "expected a base with digest" in message
+    assert not (folder / "no.ndiff").exists()
 
 
 @pytest.mark.parametrize("output", ["base.safetensors", "./base.safetensors", "f.ndiff"])
@@ -207,7 +241,7 @@ def test_a_budget_too_small_names_the_smallest_possible(folder: Path):
         ("--lossless", "--levels", "3"),
         ("--method", "hash"),
         ("--method", "lowrank", "--budget", "1KB"),
-        ("--coder", "max"),
+        ("--coder", "best"),
     ],
 )
 def test_contradictory_or_unknown_options_are_usage_errors(folder: Path, options: tuple[str, ...]):

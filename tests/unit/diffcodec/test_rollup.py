@@ -136,9 +136,7 @@ def test_the_last_graph_of_the_chain_is_kept():
 
 def test_a_single_diff_is_no_chain_to_make_smaller():
     base = weights_of(Layout.of([TensorSpec("w", Dtype.FLOAT32, (60, 50))]), 1)
-    files, _ = chain_of(
-        base, [{"w": SparseDiff(np.array([7]), np.array([1], np.int8), Uniform(1.0))}]
-    )
+    files, _ = chain_of(base, [{"w": entries(3000, 100, 1)}])
     assert roll_up(base, files) is None
 
 

@@ -8,7 +8,7 @@ import safetensors
 import safetensors.numpy
 
 from diffcodec import Dtype, InputError, LayoutError, ParameterSet
-from diffcodec.weights import read_weights, require_same_container, write_weights
+from diffcodec.weights import new_graph, read_weights, write_weights
 from tests.unit.diffcodec.strategies import example, weights_of
 
 BASE, _ = example()
@@ -114,7 +114,7 @@ def test_onnx_weights_read_back_with_the_graph_kept(tmp_path: Path, external: st
     for path in (tmp_path / "out" / "new.onnx", tmp_path / "new.onnx"):
         write_weights(path, read_weights(other), like=base)
         assert read_weights(path) == read_weights(other)
-        require_same_container(base, path)
+        assert new_graph(base, path) is None
         onnx = pytest.importorskip("onnx")
         onnx.checker.check_model(str(path))
     assert read_weights(base) != read_weights(other)
@@ -142,18 +142,40 @@ def test_integer_constants_are_graph_and_not_parameters(tmp_path: Path):
     base = onnx_model(tmp_path / "base.onnx", 1)
     assert set(read_weights(base).arrays) == {"w", "h", "i", "b", "f"}
     other = onnx_model(tmp_path / "other.onnx", 1, target=3)
-    with pytest.raises(InputError, match=r"other\.onnx: initializer shape is not as in"):
-        require_same_container(base, other)
+    assert new_graph(base, other) is not None
 
 
-def test_another_graph_is_refused(tmp_path: Path):
+@pytest.mark.parametrize("external", [None, "weights.bin"])
+def test_another_graph_is_written_where_the_base_keeps_its_weights(
+    tmp_path: Path, external: str | None
+):
     onnx = pytest.importorskip("onnx")
-    base = onnx_model(tmp_path / "base.onnx", 1)
-    model = onnx.load(base)
+    base = onnx_model(tmp_path / "base.onnx", 1, external=external)
+    other = onnx_model(tmp_path / "other.onnx", 2)
+    model = onnx.load(other)
     model.graph.node[0].name = "renamed"
-    onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(InputError, match="expected the graph of"):
-        require_same_container(base, tmp_path / "other.onnx")
+    onnx.save(model, other)
+    graph = new_graph(base, other)
+    assert graph is not None
+    assert len(graph) < other.stat().st_size
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "new.onnx"
+    write_weights(path, read_weights(other), base, graph)
+    onnx.checker.check_model(str(path))
+    assert onnx.load(path, load_external_data=False).graph.node[0].name == "renamed"
+    assert read_weights(path) == read_weights(other)
+    beside = {p.name for p in (tmp_path / "out").iterdir()}
+    assert beside == ({"new.onnx", "weights.bin"} if external else {"new.onnx"})
+
+
+def test_a_graph_for_other_weights_is_refused(tmp_path: Path):
+    base = onnx_model(tmp_path / "base.onnx", 1)
+    other = onnx_model(tmp_path / "other.onnx", 1, target=3)
+    with pytest.raises(LayoutError):
+        write_weights(tmp_path / "new.onnx", BASE, base, new_graph(base, other))
+    with pytest.raises(InputError, match="expected an ONNX model"):
+        write_weights(tmp_path / "new.onnx", BASE, base, b"no graph")
+    assert not (tmp_path / "new.onnx").exists()
 
 
 def test_weights_for_another_graph_are_refused(tmp_path: Path):
