@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from diffcodec.arithmetic import CHUNK_ELEMENTS
 from diffcodec.coders import levels as packing
+from diffcodec.coders import rows
 from diffcodec.coders.frames import READ_BYTES, FrameReader, compress
 from diffcodec.coders.gaps import GapDecoder, encode_gaps
 from diffcodec.coders.planes import from_planes, to_planes
-from diffcodec.coders.streams import ArrayPart, BytesPart, Coded, EntriesPart
+from diffcodec.coders.streams import ArrayPart, BytesPart, Coded, EntriesPart, Window
 from diffcodec.errors import FormatError
 from diffcodec.header import Coder, SectionKind
 
@@ -49,6 +50,40 @@ def encode_arrays(parts: Sequence[ArrayPart]) -> list[Coded]:
 def encode_bytes(parts: Sequence[BytesPart]) -> list[Coded]:
     """XOR bytes in byte planes."""
     return [_framed(SectionKind.BYTES, [to_planes(p.xor, p.itemsize) for p in parts])]
+
+
+def encode_rows(parts: Sequence[EntriesPart]) -> list[Coded]:
+    """Positions and levels by row classes."""
+    tensors = [rows.RowTensor(p.shape, p.positions, p.levels, p.largest) for p in parts]
+    return [Coded.of(SectionKind.ENTRIES, Coder.FAST, 0, rows.encode(tensors))]
+
+
+class RowsReader:
+    """Reads what `encode_rows` wrote."""
+
+    def __init__(self, window: Window, coded_length: int) -> None:
+        self._decoder = rows.Decoder(
+            lambda length: np.frombuffer(window.read(length), np.uint8), coded_length
+        )
+
+    def runs(
+        self, shape: tuple[int, ...], count: int, largest: int, name: str
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int8]]]:
+        """Positions and levels of the next tensor, in runs of at most 65,536 entries.
+
+        Raises:
+            FormatError: while iterating, at the first thing that cannot be.
+        """
+        self._decoder.begin(shape, count, largest)
+        yield from self._decoder.runs()
+
+    def finish(self) -> None:
+        """Require that all was read.
+
+        Raises:
+            FormatError: bytes are left over.
+        """
+        self._decoder.finish()
 
 
 class GapBytesReader:

@@ -29,6 +29,7 @@ from diffcodec.coders.streams import (
     Coded,
     EntriesPart,
     EntriesReader,
+    Window,
 )
 from diffcodec.diff import Layer
 from diffcodec.header import Coder, LayerHeader, Method, Section, SectionKind, TensorRecord
@@ -209,6 +210,10 @@ def _open(source: BinaryIO, offset: int, sections: Sequence[Section]) -> dict[Se
         readers[SectionKind.ENTRIES] = fast.GapBytesReader(
             frame(SectionKind.GAPS), frame(SectionKind.LEVELS)
         )
+    if SectionKind.ENTRIES in at:
+        start, section = at[SectionKind.ENTRIES]
+        window = Window(source, start, section.coded_length)
+        readers[SectionKind.ENTRIES] = fast.RowsReader(window, section.coded_length)
     if SectionKind.ARRAYS in at:
         readers[SectionKind.ARRAYS] = fast.ArrayReader(frame(SectionKind.ARRAYS))
     if SectionKind.BYTES in at:
@@ -216,6 +221,9 @@ def _open(source: BinaryIO, offset: int, sections: Sequence[Section]) -> dict[Se
     return readers
 
 
-_ENTRIES_FORMS: tuple[tuple[Coder, Form], ...] = ((Coder.FAST, fast.encode_gap_bytes),)
+_ENTRIES_FORMS: tuple[tuple[Coder, Form], ...] = (
+    (Coder.FAST, fast.encode_gap_bytes),
+    (Coder.FAST, fast.encode_rows),
+)
 _ARRAYS_FORMS: tuple[tuple[Coder, Form], ...] = ((Coder.FAST, fast.encode_arrays),)
 _BYTES_FORMS: tuple[tuple[Coder, Form], ...] = ((Coder.FAST, fast.encode_bytes),)
