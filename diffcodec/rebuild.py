@@ -60,9 +60,11 @@ def apply_file(
 ) -> Applied:
     """Rebuild a flat store from another one and a diff file.
 
-    The base is hashed before anything is written, and the result while it is; the target is
-    fsynced, and its folder too. On any error, a full disk and an interrupt included, the target
-    is removed again. A power cut may leave a part of it, so give a name that nothing trusts yet.
+    The result is hashed while it is written: its digest vouches for the base too, which is hashed
+    only to name the cause where the result is wrong (on a small device a digest takes longer than
+    all the rest). The target is fsynced, and its folder too. On any error, a full disk and an
+    interrupt included, the target is removed again. A power cut may leave a part of it, so give a
+    name that nothing trusts yet.
 
     Args:
         base: The flat store that the diff was made for; a snapshot ignores it.
@@ -226,11 +228,7 @@ def _chunks(store: BinaryIO | None, start: Layout, spec: TensorSpec) -> Iterator
             if before.shape == spec.shape:
                 _read_into(values, store, offset, at, before)
             else:
-                inside, places = _places(at, values.size, before, spec)
-                if places.size:
-                    span = np.empty(int(places[-1] - places[0]) + 1, dtype=values.dtype)
-                    _read_into(span, store, offset, int(places[0]), before)
-                    values[inside] = span[places - places[0]]
+                _read_corner(values, store, offset, at, before, spec)
         yield at, values
 
 
@@ -239,6 +237,17 @@ def _read_into(values: Array, store: BinaryIO, offset: int, first: int, spec: Te
     store.seek(offset + first * spec.dtype.itemsize)
     if store.readinto(as_bytes(values).data) != values.nbytes:  # type: ignore[attr-defined]
         raise WrongBaseError(f"tensor {spec.name}: the base ended early; it changed while read")
+
+
+def _read_corner(
+    values: Array, store: BinaryIO, offset: int, first: int, before: TensorSpec, spec: TensorSpec
+) -> None:
+    """Read what the base has of a chunk of a tensor that has grown."""
+    inside, places = _places(first, values.size, before, spec)
+    if places.size:
+        span = np.empty(int(places[-1] - places[0]) + 1, dtype=values.dtype)
+        _read_into(span, store, offset, int(places[0]), before)
+        values[inside] = span[places - places[0]]
 
 
 def _places(
@@ -262,22 +271,30 @@ def _places(
 def _open_base(
     base: Path | None, layout: Layout, base_digest: bytes | None
 ) -> Iterator[BinaryIO | None]:
-    """The store to read from, once its digest is right; None for a snapshot."""
+    """The store to read from; None for a snapshot. A wrong result is blamed on a wrong base."""
     if base_digest is None:
         yield None
         return
     if base is None:
         raise WrongBaseError(f"expected a base with digest {base_digest.hex()}, found none")
     with base.open("rb", buffering=0) as store:
-        sha = hashlib.sha256(layout.fingerprint)
-        block = bytearray(HASH_READ_BYTES)
-        while length := store.readinto(block):
-            sha.update(memoryview(block)[:length])
-        if sha.digest() != base_digest:
+        try:
+            yield store
+        except DigestError as exc:
+            found = _digest_of(store, layout)
+            if found == base_digest:
+                raise
             raise WrongBaseError(
-                f"{base}: expected a base with digest {base_digest.hex()}, found {sha.hexdigest()}"
-            )
-        yield store
+                f"{base}: expected a base with digest {base_digest.hex()}, found {found.hex()}"
+            ) from exc
+
+
+def _digest_of(store: BinaryIO, layout: Layout) -> bytes:
+    sha = hashlib.sha256(layout.fingerprint)
+    store.seek(0)
+    while block := store.read(HASH_READ_BYTES):
+        sha.update(block)
+    return sha.digest()
 
 
 class _HashedFile:
