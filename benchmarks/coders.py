@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.rebuild import Method
 from diffcodec import ParameterSet, apply, encode, lossless_diff, sparse_diff
 from diffcodec.bench.generations import NextGeneration
-from diffcodec.bench.peers import Bsdiff, OfFiles, PatchFrom
+from diffcodec.bench.of_files import Bsdiff, OfFiles, PatchFrom
 from diffcodec.bench.work import flat_store
 
 # 5 bits an entry with its sign: what other coders of sparse updates are usually measured with.

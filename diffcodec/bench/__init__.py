@@ -3,8 +3,9 @@
 `diffcodec bench` is the command. A peer that is not installed is skipped and named. Nothing else
 in the package imports this one; benchmarks/ builds on it.
 
-    generations  what to code: a base and a delta, trained or made up
-    work         the same levels for everyone, in the forms that coders want
-    ours, peers, nncodec  the coders, behind the Protocol of peers.Peer
-    timing, results, compare, table, cli  turns, values, the comparison, print, command
+    generations, rnnt               what to code: a base and a delta, trained or made up
+    work                            the same levels for everyone, in the forms that coders want
+    peer                            what a coder must offer to be compared
+    ours, of_files, of_levels, nncodec   the coders; peers lists them
+    timing, results, compare, memory, table, cli   turns, values, the comparison, print, command
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffcodec.bench.errors import BenchmarkError
 from diffcodec.bench.memory import peak_growth_bytes
-from diffcodec.bench.peers import Peer
+from diffcodec.bench.peer import Peer
 from diffcodec.bench.results import Row, Sample
 from diffcodec.bench.timing import Contender, OnProgress, with_turns
 from diffcodec.bench.work import Work

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from diffcodec.bench.errors import BenchmarkError
-from diffcodec.bench.peers import NO_LEVELS, Coded
+from diffcodec.bench.peer import NO_LEVELS, Coded
 from diffcodec.bench.work import Work
 
 WORKER = Path(__file__).with_name("nncodec_worker.py")

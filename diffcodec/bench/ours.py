@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from diffcodec.bench.errors import BenchmarkError
-from diffcodec.bench.peers import NO_LEVELS, Coded, Peer
+from diffcodec.bench.peer import NO_LEVELS, Coded, Peer
 from diffcodec.bench.timing import timed
 from diffcodec.bench.work import Work
 from diffcodec.diff import Diff
