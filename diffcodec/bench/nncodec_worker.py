@@ -23,7 +23,9 @@ def main(folder: Path) -> None:
     os.dup2(2, 1)  # what the library prints is no answer
     coder = importlib.import_module("nncodec.nnc")
     names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
-    levels = {n: np.load(folder / f"{k}.npy").astype(np.int32) for k, n in enumerate(names)}
+    # It knows no tensors without dimensions.
+    stored = (np.atleast_1d(np.load(folder / f"{k}.npy")) for k in range(len(names)))
+    levels = {name: array.astype(np.int32) for name, array in zip(names, stored, strict=True)}
     stream = bytearray()
     for line in sys.stdin:
         before = memory_bytes("VmRSS")
