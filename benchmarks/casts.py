@@ -42,7 +42,8 @@ def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 def to_int8(values: NDArray[np.float32], base: NDArray[np.float32]) -> NDArray[np.int8]:
     """Whole multiples of the base's step."""
     step = max(float(np.abs(base).max()) / 127, float(np.finfo(np.float32).tiny))
-    return np.clip(np.rint(values / step), -127, 127).astype(np.int8)
+    grid: NDArray[np.float32] = np.clip(np.rint(values / step), -127, 127)
+    return grid.astype(np.int8)
 
 
 CASTS: dict[str, Cast] = {
@@ -52,8 +53,11 @@ CASTS: dict[str, Cast] = {
 }
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        print("usage: python -m benchmarks.casts DIR", file=sys.stderr)
+        raise SystemExit(2)
     try:
         main(Path(sys.argv[1]))
-    except (IndexError, CodecError, OSError) as error:
+    except (CodecError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -290,7 +290,8 @@ def _delta(
     with torch.no_grad():
         sparse.prune_to(round(density * sparse.size))
     learned = zip(base, sparse.free(), strict=True)
-    return {name: g.detach().numpy() for name, g in learned}, loss
+    # What pruning left as -0.0 becomes 0.0.
+    return {name: g.detach().numpy() + np.float32(0) for name, g in learned}, loss
 
 
 def _fit(
