@@ -50,6 +50,11 @@ fuzz: $(INSTALLED) ## Fuzz the decoder and the header, FUZZ_SECONDS=60 each
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
+.PHONY: fuzz-native
+fuzz-native: $(INSTALLED) ## Fuzz the C coder with sanitizers (needs clang), FUZZ_SECONDS=60 each
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz --native --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 .PHONY: check
 check: $(INSTALLED) ## Lint, format, types, import rules, protos
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""Coverage-guided fuzzing: `make fuzz`.
+"""Coverage-guided fuzzing: `make fuzz` and `make fuzz-native`.
 
-    python -m tests.fuzz --seconds 60                 every target, a minute each
-    python -m tests.fuzz --seconds 1800 decoder       one, for half an hour
+    python -m tests.fuzz --seconds 60                 header and decoder, a minute each
+    python -m tests.fuzz --seconds 1800 decoder       one target, for half an hour
+    python -m tests.fuzz --native                     the C extension, built with sanitizers
 
 The corpus stays in .fuzz/corpus/TARGET and is gone on with; an input that breaks a property is
 kept in .fuzz/found, and the command that replays it is printed. Exit status 1 when there is one.
@@ -9,19 +10,23 @@ kept in .fuzz/found, and the command that replays it is printed. Exit status 1 w
 
 import argparse
 import importlib.util
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from tests.fuzz.targets import INPUTS, TARGETS
+from tests.fuzz import native
+from tests.fuzz.targets import TARGETS
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / ".fuzz"
 # An input is a few hundred bytes and takes milliseconds: ten seconds are a hang.
 TIMEOUT_S = 10
-# The process at rest takes 70 MB; `properties` holds the codec itself to far less.
-RSS_LIMIT_MB = 256
+# The process at rest takes 70 MB; `properties` holds the codec itself to far less. Sanitizers
+# keep what was freed for a while.
+RSS_LIMIT_MB, RSS_LIMIT_NATIVE_MB = 256, 1536
 LONGEST_INPUT_BYTES = 16_384
 # libFuzzer's lines about every new input and its dictionary; the "pulse" lines show progress.
 SKIPPED = re.compile(r"#\d+\s+(NEW|REDUCE|RELOAD)|#####|\"|INFO: (Using|Running|Loaded|Instr)")
@@ -33,21 +38,27 @@ def main() -> int:
     if importlib.util.find_spec("atheris") is None:
         print("error: expected atheris; install the extra `fuzz`", file=sys.stderr)
         return 1
-    failed = [name for name in options.targets or TARGETS if not explore(name, options.seconds)]
+    environment: Mapping[str, str] = os.environ
+    if options.native:
+        try:
+            native.build()
+            environment = native.environment()
+        except native.UnavailableError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    names = options.targets or [n for n in TARGETS if TARGETS[n].is_native == options.native]
+    failed = [name for name in names if not explore(name, options.seconds, environment)]
     return 1 if failed else 0
 
 
-def explore(name: str, seconds: int) -> bool:
+def explore(name: str, seconds: int, environment: Mapping[str, str]) -> bool:
     """Fuzz one target; whether all was well."""
     corpus, found = FOLDER / "corpus" / name, FOLDER / "found"
     for folder in (corpus, found):
         folder.mkdir(parents=True, exist_ok=True)
-    for stem, data in TARGETS[name].seeds().items():
-        (corpus / f"golden-{stem}").write_bytes(data)
-    for path in INPUTS.glob(f"{name}-*"):
-        (corpus / path.name).write_bytes(path.read_bytes())
     before = set(found.iterdir())
-    print(f"fuzz: {name}, {seconds} s", flush=True)
+    is_native = native.IS_SANITIZED in environment
+    print(f"fuzz: {name}, {seconds} s{' with sanitizers' if is_native else ''}", flush=True)
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.fuzz.explore", name, corpus),
@@ -55,9 +66,10 @@ def explore(name: str, seconds: int) -> bool:
             f"-max_total_time={seconds}",
             f"-max_len={LONGEST_INPUT_BYTES}",
             f"-timeout={TIMEOUT_S}",
-            f"-rss_limit_mb={RSS_LIMIT_MB}",
+            f"-rss_limit_mb={RSS_LIMIT_NATIVE_MB if is_native else RSS_LIMIT_MB}",
         ],
         cwd=REPOSITORY,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -69,16 +81,21 @@ def explore(name: str, seconds: int) -> bool:
             print(line, end="", flush=True)
     is_well = process.wait() == 0
     for path in sorted(set(found.iterdir()) - before):
-        shown = path.relative_to(REPOSITORY)
-        print(f"fuzz: {name} broke; replay it: python -m tests.fuzz.replay {shown}")
+        command = f"python -m tests.fuzz.replay {'--native ' if is_native else ''}"
+        print(f"fuzz: {name} broke; replay it: {command}{path.relative_to(REPOSITORY)}")
     return is_well
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
-    parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], help="default: all")
-    return parser.parse_args()
+    parser.add_argument("--native", action="store_true", help="with sanitizers in the C extension")
+    parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}")
+    options = parser.parse_args()
+    for name in options.targets:
+        if name not in TARGETS:
+            parser.error(f"expected a target of {', '.join(TARGETS)}, found {name}")
+    return options
 
 
 if __name__ == "__main__":

@@ -1,19 +1,31 @@
 """Run inputs that a fuzzer kept: `python -m tests.fuzz.replay FILE...`; exit 1 when one fails.
 
-A file's name begins with its target's, as the fuzzer names them: `decoder-crash-12ab`.
+A file's name begins with its target's, as the fuzzer names them: `decoder-crash-12ab`. With
+--native the C extension is the one with sanitizers, in a process of its own.
 """
 
 import faulthandler
+import os
+import subprocess
 import sys
 import traceback
 from pathlib import Path
 
+from tests.fuzz import native
 from tests.fuzz.targets import target_of
 
 
 def main() -> int:
     """Check each file given."""
-    faulthandler.enable()
+    if "--native" in sys.argv:
+        native.build()
+        command = [sys.executable, "-m", "tests.fuzz.replay", *sys.argv[1:]]
+        command.remove("--native")
+        return subprocess.run(command, env=native.environment(), check=False).returncode
+    if os.environ.get(native.IS_SANITIZED):
+        native.load()
+    else:
+        faulthandler.enable()
     failed = 0
     for name in sys.argv[1:]:
         path = Path(name)

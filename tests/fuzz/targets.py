@@ -11,6 +11,7 @@ from random import Random
 
 from tests.fuzz.mutations import BytesMutator, mutated, mutated_header, parts, resealed
 from tests.fuzz.properties import check_file, check_header
+from tests.fuzz.streams import check_calls, check_stream, mutated_stream, stream_seeds
 from tests.vectors.regenerate import FOLDER as GOLDEN
 
 # Inputs that were interesting once, committed; names begin with the target's.
@@ -24,25 +25,33 @@ class Target:
     Attributes:
         check: Raises unless the properties hold for an input.
         mutate: Another input, from one, some randomness and a mutator of plain bytes.
-        seed: An input from a golden file.
+        seeds: Inputs to start from, by name.
+        is_native: Whether it is the C extension's, to be run with sanitizers.
     """
 
     check: Callable[[bytes], None]
     mutate: Callable[[bytes, Random, BytesMutator], bytes]
-    seed: Callable[[bytes], bytes]
-
-    def seeds(self) -> Mapping[str, bytes]:
-        """An input from each golden file, by its name."""
-        return {path.stem: self.seed(path.read_bytes()) for path in sorted(GOLDEN.glob("*.ndiff"))}
+    seeds: Callable[[], Mapping[str, bytes]]
+    is_native: bool = False
 
 
-def _header_of(data: bytes) -> bytes:
-    return parts(data)[0]
+def golden_files() -> Mapping[str, bytes]:
+    """Every golden file."""
+    return {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.ndiff"))}
+
+
+def golden_headers() -> Mapping[str, bytes]:
+    """The header of every golden file."""
+    return {name: parts(data)[0] for name, data in golden_files().items()}
 
 
 TARGETS = {
-    "header": Target(check_header, mutated_header, _header_of),
-    "decoder": Target(lambda data: check_file(resealed(data)), mutated, bytes),
+    "header": Target(check_header, mutated_header, golden_headers),
+    "decoder": Target(lambda data: check_file(resealed(data)), mutated, golden_files),
+    "stream": Target(check_stream, mutated_stream, stream_seeds, is_native=True),
+    "calls": Target(
+        check_calls, lambda data, _, mutate: mutate(data), lambda: {"a": b"calls"}, True
+    ),
 }
 
 

@@ -11,9 +11,9 @@ from diffcodec import CodecError, decode, read_header
 from diffcodec.file import CHECKSUM_BYTES, PREFIX, seal
 from tests.fuzz.mutations import mutated, mutated_header, parts, resealed
 from tests.fuzz.properties import base, check_file, check_header
-from tests.fuzz.targets import GOLDEN, INPUTS, TARGETS, target_of
+from tests.fuzz.targets import GOLDEN, INPUTS, golden_files, target_of
 
-SEEDS = TARGETS["decoder"].seeds()
+SEEDS = golden_files()
 SMALL = ["sparse-2-levels", "hash-3"]
 
 
