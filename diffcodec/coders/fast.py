@@ -61,9 +61,9 @@ def encode_rows(parts: Sequence[EntriesPart]) -> list[Coded]:
 class RowsReader:
     """Reads what `encode_rows` wrote."""
 
-    def __init__(self, window: Window, coded_length: int) -> None:
+    def __init__(self, window: Window) -> None:
         self._decoder = rows.Decoder(
-            lambda length: np.frombuffer(window.read(length), np.uint8), coded_length
+            lambda length: np.frombuffer(window.read(length), np.uint8), window.left
         )
 
     def runs(
@@ -151,7 +151,7 @@ class BytesReader:
     def __init__(self, frame: FrameReader) -> None:
         self._frame = frame
 
-    def chunks(self, nbytes: int, itemsize: int) -> Iterator[NDArray[np.uint8]]:
+    def chunks(self, nbytes: int, itemsize: int, width: int) -> Iterator[NDArray[np.uint8]]:
         """The XOR bytes of the next tensor, CHUNK_ELEMENTS elements at a time.
 
         Raises:

@@ -19,8 +19,9 @@ from diffcodec.changes import (
     TensorDiff,
     Uniform,
 )
-from diffcodec.coders import fast
+from diffcodec.coders import fast, mixed
 from diffcodec.coders.frames import FrameReader
+from diffcodec.coders.max import is_available
 from diffcodec.coders.streams import (
     ArrayPart,
     ArraysReader,
@@ -32,6 +33,7 @@ from diffcodec.coders.streams import (
     Window,
 )
 from diffcodec.diff import Layer
+from diffcodec.errors import UnsupportedError
 from diffcodec.header import Coder, LayerHeader, Method, Section, SectionKind, TensorRecord
 from diffcodec.parameters import Layout, TensorSpec
 
@@ -47,8 +49,8 @@ class EncodedLayer:
 
 
 def available_coders() -> frozenset[Coder]:
-    """The coders that this machine has."""
-    return frozenset({Coder.FAST})
+    """The coders that this machine has; `max` where its C extension was built."""
+    return frozenset(Coder) if is_available() else frozenset({Coder.FAST})
 
 
 def encode_layer(layer: Layer, layout: Layout, coders: Collection[Coder]) -> EncodedLayer:
@@ -110,7 +112,7 @@ class LayerReader:
             FormatError: a level is out of range or the bytes end early.
         """
         reader: ArraysReader = self._readers[SectionKind.ARRAYS]
-        return reader.take(record.count, record.largest, 1, spec.name)
+        return reader.take(record.count, record.largest, 0, spec.name)
 
     def factors(
         self, record: TensorRecord, spec: TensorSpec
@@ -135,7 +137,7 @@ class LayerReader:
             FormatError: the bytes end early.
         """
         reader: BytesReader = self._readers[SectionKind.BYTES]
-        return reader.chunks(spec.nbytes, spec.dtype.itemsize)
+        return reader.chunks(spec.nbytes, spec.dtype.itemsize, _width(spec))
 
     def finish(self) -> None:
         """Require that every section was read to its end.
@@ -152,7 +154,13 @@ def _smallest(
 ) -> list[Coded]:
     if not parts:
         return []
-    tried = [encode(parts) for coder, encode in forms if coder in coders]
+    allowed = available_coders().intersection(coders)
+    if not allowed:
+        raise UnsupportedError(
+            f"expected one of the coders {', '.join(sorted(available_coders()))}, which this "
+            f"machine has, found {', '.join(sorted(coders)) or 'none'}"
+        )
+    tried = [encode(parts) for coder, encode in forms if coder in allowed]
     return min(tried, key=lambda coded: sum(len(part.payload) for part in coded))
 
 
@@ -163,7 +171,7 @@ def _entries(spec: TensorSpec, change: TensorDiff | None) -> Iterator[EntriesPar
 
 def _arrays(change: TensorDiff | None) -> Iterator[ArrayPart]:
     if isinstance(change, HashDiff):
-        yield ArrayPart(change.levels, _largest(change), 1)
+        yield ArrayPart(change.levels, _largest(change), 0)
     elif isinstance(change, LowRankDiff):
         for factor in (change.rows, change.columns):
             yield ArrayPart(factor.reshape(-1), _largest(change), change.rank)
@@ -171,7 +179,11 @@ def _arrays(change: TensorDiff | None) -> Iterator[ArrayPart]:
 
 def _xors(spec: TensorSpec, change: TensorDiff | None) -> Iterator[BytesPart]:
     if isinstance(change, LosslessDiff):
-        yield BytesPart(change.xor, spec.dtype.itemsize)
+        yield BytesPart(change.xor, spec.dtype.itemsize, _width(spec))
+
+
+def _width(spec: TensorSpec) -> int:
+    return spec.matrix[1] if len(spec.shape) > 1 else 0
 
 
 def _record(change: TensorDiff | None) -> TensorRecord:
@@ -199,31 +211,50 @@ def _open(source: BinaryIO, offset: int, sections: Sequence[Section]) -> dict[Se
     """A reader for every kind of content."""
     at = {}
     for section in sections:
+        if section.coder not in available_coders():
+            raise UnsupportedError(
+                f"expected sections of coder {', '.join(sorted(available_coders()))}, "
+                f"found {section.coder}, which this machine lacks (its C extension is not built)"
+            )
         at[section.kind] = (offset, section)
         offset += section.coded_length
-
-    def frame(kind: SectionKind) -> FrameReader:
-        return FrameReader(source, *at[kind])
-
     readers: dict[SectionKind, Any] = {}
-    if SectionKind.GAPS in at:
-        readers[SectionKind.ENTRIES] = fast.GapBytesReader(
-            frame(SectionKind.GAPS), frame(SectionKind.LEVELS)
-        )
-    if SectionKind.ENTRIES in at:
-        start, section = at[SectionKind.ENTRIES]
-        window = Window(source, start, section.coded_length)
-        readers[SectionKind.ENTRIES] = fast.RowsReader(window, section.coded_length)
-    if SectionKind.ARRAYS in at:
-        readers[SectionKind.ARRAYS] = fast.ArrayReader(frame(SectionKind.ARRAYS))
-    if SectionKind.BYTES in at:
-        readers[SectionKind.BYTES] = fast.BytesReader(frame(SectionKind.BYTES))
+    for kind, (start, section) in at.items():
+        if kind is SectionKind.LEVELS:
+            continue  # read beside the gaps
+        if kind is SectionKind.GAPS:
+            levels = FrameReader(source, *at[SectionKind.LEVELS])
+            gaps = FrameReader(source, start, section)
+            readers[SectionKind.ENTRIES] = fast.GapBytesReader(gaps, levels)
+        elif (section.coder, kind) in _FRAMED:
+            frame = FrameReader(source, start, section)
+            readers[kind] = _FRAMED[section.coder, kind](frame)
+        else:
+            window = Window(source, start, section.coded_length)
+            readers[kind] = _PLAIN[section.coder, kind](window)
     return readers
 
 
+_FRAMED = {
+    (Coder.FAST, SectionKind.ARRAYS): fast.ArrayReader,
+    (Coder.FAST, SectionKind.BYTES): fast.BytesReader,
+}
+_PLAIN = {
+    (Coder.FAST, SectionKind.ENTRIES): fast.RowsReader,
+    (Coder.MAX, SectionKind.ENTRIES): mixed.MixedEntriesReader,
+    (Coder.MAX, SectionKind.ARRAYS): mixed.MixedArraysReader,
+    (Coder.MAX, SectionKind.BYTES): mixed.MixedBytesReader,
+}
 _ENTRIES_FORMS: tuple[tuple[Coder, Form], ...] = (
     (Coder.FAST, fast.encode_gap_bytes),
     (Coder.FAST, fast.encode_rows),
+    (Coder.MAX, mixed.encode_entries),
 )
-_ARRAYS_FORMS: tuple[tuple[Coder, Form], ...] = ((Coder.FAST, fast.encode_arrays),)
-_BYTES_FORMS: tuple[tuple[Coder, Form], ...] = ((Coder.FAST, fast.encode_bytes),)
+_ARRAYS_FORMS: tuple[tuple[Coder, Form], ...] = (
+    (Coder.FAST, fast.encode_arrays),
+    (Coder.MAX, mixed.encode_arrays),
+)
+_BYTES_FORMS: tuple[tuple[Coder, Form], ...] = (
+    (Coder.FAST, fast.encode_bytes),
+    (Coder.MAX, mixed.encode_bytes),
+)

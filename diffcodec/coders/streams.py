@@ -39,7 +39,7 @@ class ArrayPart:
     Attributes:
         levels: int8, shape (m,), each -K..K.
         largest: K.
-        width: Levels a row: the rank of a factor; of an array 1.
+        width: Levels a row: the rank of a factor; 0 of an array, which has no rows.
     """
 
     levels: NDArray[np.int8]
@@ -54,10 +54,12 @@ class BytesPart:
     Attributes:
         xor: uint8, shape (bytes,).
         itemsize: Bytes of an element.
+        width: Elements a row of the tensor; 0 of a vector.
     """
 
     xor: NDArray[np.uint8]
     itemsize: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class ArraysReader(Protocol):
 class BytesReader(Protocol):
     """Gives back XOR bytes."""
 
-    def chunks(self, nbytes: int, itemsize: int) -> Iterator[NDArray[np.uint8]]:
+    def chunks(self, nbytes: int, itemsize: int, width: int) -> Iterator[NDArray[np.uint8]]:
         """The bytes of the next tensor, CHUNK_ELEMENTS elements at a time.
 
         Raises:
@@ -128,6 +130,11 @@ class Window:
 
     def __init__(self, source: BinaryIO, start: int, length: int) -> None:
         self._source, self._at, self._left = source, start, length
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return self._left
 
     def read(self, size: int) -> bytes:
         """At most `size` of the bytes that are left; none at the end."""
