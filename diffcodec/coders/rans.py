@@ -65,9 +65,13 @@ class Model:
         self.spans = np.zeros(self.contexts * self.alphabet, dtype=np.uint32)
         self.slots = np.zeros(self.contexts << TOTAL_BITS, dtype=np.uint8)
 
-    def prepare(self, *, is_decoding: bool) -> None:
-        """Bring the tables up to date, before a call uses them."""
-        stale = np.flatnonzero(self._is_stale)
+    def prepare(self, contexts: Indices, *, is_decoding: bool) -> None:
+        """Bring the tables of these contexts up to date, before a call uses them."""
+        if not self._is_stale.any():
+            return
+        is_used = np.zeros(self.contexts, dtype=bool)
+        is_used[contexts] = True
+        stale = np.flatnonzero(is_used & self._is_stale)
         if not stale.size:
             return
         frequencies = normalise(self.weights[stale])
@@ -111,7 +115,7 @@ def normalise(weights: Indices) -> Indices:
     """
     share = TOTAL - weights.shape[1]
     sums = np.maximum(1, weights.sum(axis=1, keepdims=True))
-    frequencies = weights * share // sums + 1
+    frequencies: Indices = weights * share // sums + 1
     largest = (np.arange(len(weights)), np.argmax(frequencies, axis=1))
     frequencies[largest] += TOTAL - frequencies.sum(axis=1)
     return frequencies
@@ -128,7 +132,7 @@ class Writer:
         """Code one symbol per context, and let the model learn them."""
         if not symbols.size:
             return
-        model.prepare(is_decoding=False)
+        model.prepare(contexts, is_decoding=False)
         spans = model.spans[contexts * model.alphabet + symbols]
         bits = np.full(symbols.size, TOTAL_BITS, dtype=np.uint8)
         self._append(spans & np.uint32(0xFFFF), spans >> np.uint32(16), bits)
@@ -222,7 +226,7 @@ class Reader:
         found = np.empty(contexts.size, dtype=np.uint8)
         if not contexts.size:
             return found
-        model.prepare(is_decoding=True)
+        model.prepare(contexts, is_decoding=True)
         slot_base = contexts << TOTAL_BITS
         span_base = contexts * model.alphabet
         for at in range(0, contexts.size, self._lanes):

@@ -19,6 +19,7 @@ STRIP_ROWS = 65_536
 STRIP_ELEMENTS = 32_768
 HEIGHT_BITS = 16
 COUNT_BITS = 17
+SIGN_MODE_BITS = 2
 # Calls of the coder grow with what a tensor has shown, as tables learn between calls.
 FIRST_CALL = 64
 FIRST_GAP_CALL = 1_024
@@ -60,11 +61,12 @@ class Grid:
         lengths = [min(value.bit_length(), tables.COUNT_LENGTHS - 1) for value in expected]
         return np.array(lengths, dtype=np.int64)
 
-    def gap_contexts(self, counts: Indices) -> tuple[Indices, NDArray[np.int64]]:
+    def gap_contexts(self, counts: Indices, gap_set: int) -> tuple[Indices, Indices]:
         """Context and unit (as a shift) of each gap, cell after cell: both shape (N,)."""
         classes = tables.gap_classes(self.sizes, np.maximum(counts, 1))
-        shifts = np.maximum(0, classes // 4 - 4)
-        return np.repeat(classes, counts), np.repeat(shifts, counts)
+        shifts = np.clip(classes // 4 - 4, 0, tables.LARGEST_SHIFT)
+        contexts = classes + gap_set * tables.GAP_CLASSES
+        return np.repeat(contexts, counts), np.repeat(shifts, counts)
 
     def gaps(self, rows: Indices, columns: Indices) -> tuple[Indices, Indices]:
         """Entries of each cell, shape (M,), and their gaps, cell after cell, shape (N,)."""
@@ -83,8 +85,8 @@ class Grid:
         gaps[firsts] = places[firsts]
         return counts, gaps
 
-    def positions(self, counts: Indices, gaps: Indices) -> Indices:
-        """Positions in the strip, cell after cell; the inverse of `gaps`.
+    def positions(self, counts: Indices, gaps: Indices) -> NDArray[np.int32]:
+        """Positions in the strip, cell after cell, shape (N,); the inverse of `gaps`.
 
         Raises:
             FormatError: gaps lead beyond their cell.
@@ -151,10 +153,11 @@ class TensorState:
             return []
         return [label for label in grid.row_kinds if label not in self._classes]
 
-    def start_levels(self, *, are_signs_predicted: bool) -> None:
-        """Code signs apart, by their columns, or in one symbol with magnitudes."""
-        self.signs = ColumnSigns(self.columns) if are_signs_predicted else None
-        alphabet = self.largest if are_signs_predicted else 2 * self.largest
+    def start_levels(self, sign_mode: int) -> None:
+        """Know how signs are coded, before the first level."""
+        self.sign_mode = sign_mode
+        self.column_signs = ColumnSigns(self.columns)
+        alphabet = 2 * self.largest if sign_mode == tables.JOINT else self.largest
         self.levels = Model(np.ones((LABELS, alphabet), dtype=np.int64))
 
     def start_label(self, learnt: Tables, label: int, mean_class: int) -> None:
@@ -164,13 +167,13 @@ class TensorState:
         self.levels.reset(label, np.repeat(weights, self.levels.alphabet // self.largest))
         self._classes[label] = self.last_class = mean_class
 
-    def learn(self, learnt: Tables, labels: Labels, magnitudes: NDArray[np.uint8]) -> None:
+    def learn(self, learnt: Tables, labels: Indices, magnitudes: NDArray[np.uint8]) -> None:
         """Note a strip's magnitudes (less 1) for later tensors."""
         self.seen += magnitudes.size
         if self.largest == 1:
             return
         weights = learnt.magnitudes(self.largest)
-        flat = labels.astype(np.int64) * self.largest + magnitudes
+        flat = labels * self.largest + magnitudes
         hits = np.bincount(flat, minlength=LABELS * self.largest).reshape(LABELS, -1)
         for label, mean_class in self._classes.items():
             weights[mean_class] += hits[label]
@@ -189,6 +192,7 @@ class ColumnSigns:
         return self._context[columns], (self._negative_lead > 0)[columns]
 
     def learn(self, columns: Indices, is_negative: NDArray[np.bool_]) -> None:
+        """Count the signs of a call."""
         seen = np.bincount(columns, minlength=self._seen.size)
         negative = np.bincount(columns[is_negative], minlength=self._seen.size)
         self._seen += seen
@@ -199,6 +203,24 @@ class ColumnSigns:
         self._context += np.minimum(tables.bit_length(self._seen), longest)
 
 
+def have_left_neighbours(positions: Indices, columns: Indices) -> NDArray[np.bool_]:
+    """Whether the element left of each entry, in its row, is an entry; positions increase."""
+    is_next: NDArray[np.bool_] = np.diff(positions, prepend=-2) == 1
+    return is_next & (columns > 0)
+
+
+def chain_signs(symbols: NDArray[np.uint8], is_chained: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Signs from symbols, which for chained entries say whether the sign is not the last one's.
+
+    Args:
+        symbols: 0 or 1, shape (N,).
+        is_chained: Whether an entry has a left neighbour, shape (N,).
+    """
+    running = np.bitwise_xor.accumulate(np.append(np.uint8(0), symbols))
+    firsts = np.maximum.accumulate(np.where(is_chained, 0, np.arange(symbols.size)))
+    return (running[1:] ^ running[firsts]).astype(bool)
+
+
 class Axes:
     """Modes in which labels are coded, and the labels that were coded lately."""
 
@@ -207,6 +229,7 @@ class Axes:
         self._remembered: list[Labels] = []
 
     def remember(self, labels: Labels) -> None:
+        """Keep the labels of an axis that was just coded."""
         self._remembered = [labels, *self._remembered[: tables.REMEMBERED_AXES - 1]]
 
     def modes(self, length: int) -> list[int]:
@@ -218,6 +241,7 @@ class Axes:
         return modes + [mode for mode, labels in ago if labels.size == length]
 
     def model(self, mode: int) -> Model:
+        """The tables for labels of a mode."""
         return self._learnt.plain_labels if mode == tables.PLAIN else self._learnt.known_labels
 
     def contexts(self, mode: int, axis: int, labels: Labels, part: slice) -> Indices:

@@ -19,6 +19,7 @@ CELL_BITS = 7.0
 ROW_LABEL_SHARE = 0.8
 
 Floats = NDArray[np.float64]
+Labels = NDArray[np.uint8]
 
 
 def choose_labels(
@@ -69,6 +70,7 @@ class _Axis:
         return self.share * saved
 
     def merge(self, at: int) -> None:
+        """Make one class of class at and its next."""
         self.lines = _added(self.lines, at)
         self._members[at : at + 2] = [self._members[at] + self._members[at + 1]]
 
@@ -104,7 +106,8 @@ def _change(entries: Floats, axis: _Axis, other: _Axis) -> Floats:
     sizes = np.outer(axis.lines, other.lines)
     now = _cell_bits(entries, sizes).sum(axis=1)
     merged = _cell_bits(entries[:-1] + entries[1:], sizes[:-1] + sizes[1:]).sum(axis=1)
-    return merged - now[:-1] - now[1:] - axis.saved_by_merging()
+    change: Floats = merged - now[:-1] - now[1:] - axis.saved_by_merging()
+    return change
 
 
 def _cell_bits(entries: Floats, sizes: Floats) -> Floats:
@@ -114,10 +117,12 @@ def _cell_bits(entries: Floats, sizes: Floats) -> Floats:
 
 
 def _log_power(values: Floats) -> Floats:
-    """n log2 n, and 0 for 0."""
-    return values * np.log2(np.maximum(values, 1))
+    """Each value times its log2; 0 for 0."""
+    powers: Floats = values * np.log2(np.maximum(values, 1))
+    return powers
 
 
 def _added(values: Floats, at: int) -> Floats:
     """Values with line at + 1 added to line at."""
-    return np.add.reduceat(values, np.delete(np.arange(len(values)), at + 1), axis=0)
+    added: Floats = np.add.reduceat(values, np.delete(np.arange(len(values)), at + 1), axis=0)
+    return added

@@ -17,6 +17,10 @@ LABELS = 16
 EMPTY = 0
 MEAN_LABEL = 5
 
+FEWEST_ROWS = 16
+SHORTEST_ROW, LONGEST_ROW = 16, 16_384
+FOLDED_ROW = 256
+
 # How the labels of an axis are coded: all alike, without context, by the row a quarter of the
 # rows before (LSTM and GRU gates stand below each other), by remembered labels 1, 2, ... ago.
 ALIKE, PLAIN, QUARTER, REMEMBERED = 0, 1, 2, 3
@@ -26,8 +30,12 @@ FEWEST_QUARTERED = 64
 # Gaps are coded in units of 2**shift elements, so that a mean gap is 16 to 32 units at most:
 # 0..63 directly, up to 1,023 by quarter octaves with raw bits, above by an escape.
 GAP_CLASSES = 132
+# Gaps have two sets of tables: entries of a cell scattered, or standing side by side.
+GAP_SETS = 2
 DIRECT_GAPS = 64
 ESCAPE_UNITS = 1_024
+# So that no gap but an escape has more than 31 raw bits.
+LARGEST_SHIFT = 24
 _BUCKETS = [(o, quarter) for o in range(6, 10) for quarter in range(4)]
 GAP_BASE = np.array(
     [*range(DIRECT_GAPS), *[(4 + quarter) << (o - 2) for o, quarter in _BUCKETS], ESCAPE_UNITS]
@@ -43,23 +51,32 @@ COUNT_LENGTHS = 18
 MEAN_CLASSES = 36
 # Weight with which a row label of a tensor starts from what tensors before showed.
 LEVEL_WEIGHT = 512
-# Sign contexts: bits of |negatives - positives| and of their number in the column, each 0 to 5.
+# How a tensor's signs are coded: with the magnitude in one symbol, apart by the sign that
+# prevails in the column, or apart by the sign of the left neighbour.
+JOINT, BY_COLUMN, BY_NEIGHBOUR = 0, 1, 2
+# Contexts by column: bits of |negatives - positives| and of their sum in the column, 0 to 5.
 SIGN_LENGTHS = 6
 
 
 def matrix_view(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a tensor: its first axis by all others.
+    """Rows and columns of a tensor: its leading axes by all others.
 
-    Very short or long rows would make labels dear or strips impossible: such tensors, and those
-    of one axis or none, are cut into rows of 256 elements. The last row may then reach beyond
-    the tensor.
+    As many axes lead as give 16 rows, at least one: (64, 32, 3, 3) has 64 rows, (2, 480, 120),
+    a recurrent layer of two directions, 960. Very short or long rows would make labels dear or
+    strips impossible: such tensors, and those of one axis or none, are cut into rows of 256
+    elements, of which the last may reach beyond the tensor.
     """
     size = 1
     for extent in shape:
         size *= extent
-    if len(shape) >= 2 and shape[0] > 1 and 16 <= size // shape[0] <= 16_384:
-        return shape[0], size // shape[0]
-    columns = min(size, 256)
+    rows = 1
+    for extent in shape[:-1]:
+        rows *= extent
+        if rows >= FEWEST_ROWS:
+            break
+    if rows > 1 and SHORTEST_ROW <= size // rows <= LONGEST_ROW:
+        return rows, size // rows
+    columns = min(size, FOLDED_ROW)
     return -(-size // columns), columns
 
 
@@ -99,7 +116,8 @@ class Tables:
         self.counts = Model(_near_diagonal(COUNT_LENGTHS, COUNT_LENGTHS, 2, 34))
         self.gaps = Model(_gap_prior())
         self.means = Model(np.full((MEAN_CLASSES + 1, MEAN_CLASSES), 2))
-        self.signs = Model(np.full((SIGN_LENGTHS**2, 2), 256))
+        self.column_signs = Model(np.full((SIGN_LENGTHS**2, 2), 256))
+        self.neighbour_signs = Model(np.full((2, 2), 256))
         self._magnitudes: dict[int, Indices] = {}
 
     def magnitudes(self, largest: int) -> Indices:
@@ -129,7 +147,7 @@ def _powers(numerator: int, denominator: int, length: int) -> NDArray[np.uint64]
 
 
 def _gap_prior() -> Indices:
-    """Geometric gaps of the mean that a class stands for; 8,192 in all."""
+    """Geometric gaps of the mean that a class stands for; in the second set, more of 0."""
     rows = []
     for quarter in range(20):
         mean_eighths = (9 + 2 * (quarter % 4)) << quarter // 4
@@ -137,7 +155,10 @@ def _gap_prior() -> Indices:
         rows.append((beyond[:-1] - beyond[1:]) >> np.uint64(19))
     # From 32 on gaps are taken in larger units, whose mean is 16 to 32 again.
     rows += [rows[16 + quarter % 4] for quarter in range(20, GAP_CLASSES)]
-    return np.array(rows).astype(np.int64)
+    scattered = np.array(rows).astype(np.int64)
+    clustered = scattered.copy()
+    clustered[:, 0] += 4_096
+    return np.concatenate([scattered, clustered])
 
 
 def _magnitude_prior(largest: int) -> Indices:

@@ -37,15 +37,17 @@ from diffcodec.coders.row_grid import (
     FIRST_CALL,
     FIRST_GAP_CALL,
     HEIGHT_BITS,
+    SIGN_MODE_BITS,
     STRIP_ELEMENTS,
     STRIP_ENTRIES,
     Axes,
-    ColumnSigns,
     Grid,
     Labels,
     TensorState,
     calls,
+    chain_signs,
     gap_bits,
+    have_left_neighbours,
     label_calls,
 )
 from diffcodec.coders.row_tables import Tables
@@ -148,14 +150,14 @@ class Decoder:
     ) -> tuple[NDArray[np.int64], Levels]:
         grid = Grid(self._labels(extent[0], 0), self._labels(extent[1], 1))
         counts = self._counts(grid, count)
-        positions = grid.positions(counts, self._gaps(grid, counts))
+        in_cells = grid.positions(counts, self._gaps(grid, counts))
         # Cells are increasing runs, which the stable sort merges.
-        positions.sort(kind="stable")
+        positions = np.sort(in_cells, kind="stable").astype(np.int64)
         last = first * tensor.columns + int(positions[-1])
         if last >= tensor.size:
             raise FormatError(f"expected positions below {tensor.size}, found {last}")
         levels = self._levels(tensor, grid, positions)
-        return positions.astype(np.int64) + first * tensor.columns, levels
+        return positions + first * tensor.columns, levels
 
     def _labels(self, length: int, axis: int) -> Labels:
         mode = int(self._reader.symbols(self._tables.modes, np.array([axis]))[0])
@@ -185,7 +187,7 @@ class Decoder:
         return counts
 
     def _gaps(self, grid: Grid, counts: Indices) -> Indices:
-        contexts, shifts = grid.gap_contexts(counts)
+        contexts, shifts = grid.gap_contexts(counts, self._bits(1))
         symbols = np.empty(contexts.size, dtype=np.uint8)
         for part in calls(contexts.size, 0, FIRST_GAP_CALL):
             symbols[part] = self._reader.symbols(self._tables.gaps, contexts[part])
@@ -202,32 +204,50 @@ class Decoder:
         labels = grid.row_labels[rows].astype(np.int64)
         columns = positions - rows * tensor.columns
         if not tensor.seen:
-            tensor.start_levels(are_signs_predicted=bool(self._bits(1)))
+            tensor.start_levels(self._sign_mode())
         for label in tensor.unknown_labels(grid):
             context = np.array([tensor.last_class])
             mean_class = int(self._reader.symbols(self._tables.means, context)[0])
             tensor.start_label(self._tables, label, mean_class)
         symbols = np.zeros(positions.size, dtype=np.uint8)
-        is_negative = np.empty(positions.size, dtype=bool)
-        for part in calls(positions.size, tensor.seen, FIRST_CALL):
-            if tensor.levels.alphabet > 1:
+        if tensor.levels.alphabet > 1:
+            for part in calls(positions.size, tensor.seen, FIRST_CALL):
                 symbols[part] = self._reader.symbols(tensor.levels, labels[part])
-            if tensor.signs is not None:
-                is_negative[part] = self._signs(tensor.signs, columns[part])
-        if tensor.signs is None:
+        if tensor.sign_mode == tables.JOINT:
             is_negative = (symbols & 1).astype(bool)
             symbols >>= 1
+        elif tensor.sign_mode == tables.BY_COLUMN:
+            is_negative = self._signs_by_column(tensor, columns)
+        else:
+            is_negative = self._signs_by_neighbour(tensor, have_left_neighbours(positions, columns))
         tensor.learn(self._tables, labels, symbols)
         levels = symbols.view(np.int8) + np.int8(1)
         np.negative(levels, out=levels, where=is_negative)
         return levels
 
-    def _signs(self, signs: ColumnSigns, columns: Indices) -> NDArray[np.bool_]:
-        contexts, is_mostly_negative = signs.contexts(columns)
-        symbols = self._reader.symbols(self._tables.signs, contexts)
-        is_negative = symbols.astype(bool) ^ is_mostly_negative
-        signs.learn(columns, is_negative)
+    def _sign_mode(self) -> int:
+        mode = self._bits(SIGN_MODE_BITS)
+        if mode > tables.BY_NEIGHBOUR:
+            raise FormatError(f"signs: expected mode 0 to {tables.BY_NEIGHBOUR}, found {mode}")
+        return mode
+
+    def _signs_by_column(self, tensor: TensorState, columns: Indices) -> NDArray[np.bool_]:
+        is_negative = np.empty(columns.size, dtype=bool)
+        for part in calls(columns.size, tensor.seen, FIRST_CALL):
+            contexts, is_mostly_negative = tensor.column_signs.contexts(columns[part])
+            symbols = self._reader.symbols(self._tables.column_signs, contexts)
+            is_negative[part] = symbols.astype(bool) ^ is_mostly_negative
+            tensor.column_signs.learn(columns[part], is_negative[part])
         return is_negative
+
+    def _signs_by_neighbour(
+        self, tensor: TensorState, is_chained: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        symbols = np.empty(is_chained.size, dtype=np.uint8)
+        for part in calls(is_chained.size, tensor.seen, FIRST_CALL):
+            contexts = is_chained[part].astype(np.int64)
+            symbols[part] = self._reader.symbols(self._tables.neighbour_signs, contexts)
+        return chain_signs(symbols, is_chained)
 
     def _bits(self, width: int) -> int:
         return int(self._reader.bits(np.array([width], dtype=np.uint8))[0])
