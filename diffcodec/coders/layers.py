@@ -37,6 +37,8 @@ from diffcodec.errors import UnsupportedError
 from diffcodec.header import Coder, LayerHeader, Method, Section, SectionKind, TensorRecord
 from diffcodec.parameters import Layout, TensorSpec
 
+# What a section takes in the header, about.
+SECTION_BYTES = 10
 Form = Callable[[Sequence[Any]], list[Coded]]
 
 
@@ -66,7 +68,7 @@ def encode_layer(layer: Layer, layout: Layout, coders: Collection[Coder]) -> Enc
     arrays = [part for _, change in pairs for part in _arrays(change)]
     xors = [part for spec, change in pairs for part in _xors(spec, change)]
     coded = [
-        *_smallest(_ENTRIES_FORMS, entries, coders),
+        *_smallest(ENTRIES_FORMS, entries, coders),
         *_smallest(_ARRAYS_FORMS, arrays, coders),
         *_smallest(_BYTES_FORMS, xors, coders),
     ]
@@ -161,7 +163,7 @@ def _smallest(
             f"machine has, found {', '.join(sorted(coders)) or 'none'}"
         )
     tried = [encode(parts) for coder, encode in forms if coder in allowed]
-    return min(tried, key=lambda coded: sum(len(part.payload) for part in coded))
+    return min(tried, key=lambda coded: sum(len(c.payload) + SECTION_BYTES for c in coded))
 
 
 def _entries(spec: TensorSpec, change: TensorDiff | None) -> Iterator[EntriesPart]:
@@ -245,7 +247,7 @@ _PLAIN = {
     (Coder.MAX, SectionKind.ARRAYS): mixed.MixedArraysReader,
     (Coder.MAX, SectionKind.BYTES): mixed.MixedBytesReader,
 }
-_ENTRIES_FORMS: tuple[tuple[Coder, Form], ...] = (
+ENTRIES_FORMS: tuple[tuple[Coder, Form], ...] = (
     (Coder.FAST, fast.encode_gap_bytes),
     (Coder.FAST, fast.encode_rows),
     (Coder.MAX, mixed.encode_entries),

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcodec import FormatError, position_buckets
-from diffcodec.coders.gaps import decode_gaps, encode_gaps
+from diffcodec.coders.gaps import GapDecoder, encode_gaps
 from diffcodec.coders.levels import (
-    bits_for,
-    hash_levels,
-    hash_symbols,
+    array_bits,
+    array_levels,
+    array_symbols,
     pack,
     packed_bytes,
+    sparse_bits,
     sparse_levels,
     sparse_symbols,
     unpack,
@@ -57,11 +58,19 @@ def test_seed_tensor_and_function_each_change_the_hash():
         assert (first == position_buckets(*other, 1000, 1000)).mean() < 0.02
 
 
-@given(POSITIONS, st.integers(1, 7))
-def test_gaps_read_back_wherever_they_are_cut(positions: list[int], cut: int):
-    coded = encode_gaps(np.array(positions))
-    blocks = [coded[at : at + cut] for at in range(0, coded.size, cut)]
-    assert np.concatenate(list(decode_gaps(blocks, 5001, "w"))).tolist() == positions
+def decoder_of(coded: np.ndarray, cut: int = 10**6) -> GapDecoder:
+    """A decoder that is given so many bytes at a time."""
+    blocks = iter([coded[at : at + cut] for at in range(0, coded.size, cut)])
+    return GapDecoder(lambda: next(blocks, np.empty(0, np.uint8)))
+
+
+@given(st.lists(POSITIONS, min_size=1, max_size=4), st.integers(1, 7))
+def test_gaps_of_several_tensors_read_back_wherever_they_are_cut(tensors, cut: int):
+    coded = np.concatenate([encode_gaps(np.array(positions)) for positions in tensors])
+    decoder = decoder_of(coded, cut)
+    for positions in tensors:
+        assert np.concatenate(list(decoder.runs(len(positions), 5001, "w"))).tolist() == positions
+    assert not decoder.is_ahead
 
 
 def test_gap_bytes_are_as_documented():
@@ -69,13 +78,15 @@ def test_gap_bytes_are_as_documented():
 
 
 def test_gaps_that_leave_the_tensor_are_refused():
+    decoder = decoder_of(encode_gaps(np.array([5, 300])))
     with pytest.raises(FormatError, match="expected positions below 300, found gaps up to 301"):
-        list(decode_gaps([encode_gaps(np.array([5, 300]))], 300, "w"))
+        list(decoder.runs(2, 300, "w"))
 
 
-def test_gaps_that_end_in_an_escape_are_refused():
-    with pytest.raises(FormatError, match="found an escape"):
-        list(decode_gaps([np.array([4, 255], np.uint8)], 10_000, "w"))
+def test_gaps_that_end_early_are_refused():
+    for coded in ([4, 255], [4]):
+        with pytest.raises(FormatError, match="expected 2 entries, found 1"):
+            list(decoder_of(np.array(coded, np.uint8)).runs(2, 10_000, "w"))
 
 
 @given(st.lists(st.integers(1, 127), min_size=1), st.integers(0, 2**32))
@@ -83,7 +94,7 @@ def test_sparse_levels_survive_packing(magnitudes: list[int], seed: int):
     signs = np.random.default_rng(seed).choice([-1, 1], len(magnitudes))
     levels = (np.array(magnitudes) * signs).astype(np.int8)
     symbols = sparse_symbols(levels)
-    bits = bits_for([symbols])
+    bits = sparse_bits(max(magnitudes))
     packed = pack(symbols, bits)
     assert packed.size == packed_bytes(levels.size, bits)
     assert np.array_equal(sparse_levels(unpack(packed, bits)[: levels.size]), levels)
@@ -92,25 +103,23 @@ def test_sparse_levels_survive_packing(magnitudes: list[int], seed: int):
 @given(st.lists(st.integers(-127, 127), min_size=1))
 def test_hash_levels_survive_packing(values: list[int]):
     levels = np.array(values, np.int8)
-    symbols = hash_symbols(levels)
-    bits = bits_for([symbols])
-    assert np.array_equal(hash_levels(unpack(pack(symbols, bits), bits)[: levels.size]), levels)
+    symbols = array_symbols(levels)
+    bits = array_bits(max(1, int(np.abs(values).max())))
+    assert np.array_equal(array_levels(unpack(pack(symbols, bits), bits)[: levels.size]), levels)
 
 
 @pytest.mark.parametrize(("largest", "bits"), [(1, 1), (2, 2), (3, 4), (8, 4), (9, 8), (127, 8)])
 def test_few_levels_take_few_bits(largest: int, bits: int):
-    assert bits_for([sparse_symbols(np.array([largest, -largest], np.int8))]) == bits
+    assert sparse_bits(largest) == bits
+
+
+@pytest.mark.parametrize(("largest", "bits"), [(1, 2), (2, 4), (7, 4), (8, 8), (127, 8)])
+def test_few_levels_of_arrays_take_few_bits(largest: int, bits: int):
+    assert array_bits(largest) == bits
 
 
 def test_packing_fills_bytes_from_the_lowest_bits():
     assert pack(np.array([1, 2, 3, 0, 1], np.uint8), 2).tolist() == [0b00111001, 0b01]
-
-
-def test_symbols_of_magnitude_128_are_refused():
-    with pytest.raises(FormatError, match="found 128"):
-        sparse_levels(np.array([254], np.uint8))
-    with pytest.raises(FormatError, match="found 128"):
-        hash_levels(np.array([255], np.uint8))
 
 
 @given(st.sampled_from([1, 2, 4]), st.integers(1, 50))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from diffcodec import (
     Diff,
@@ -27,31 +28,41 @@ from diffcodec import (
     position_buckets,
     read_header,
 )
+from diffcodec.coders.layers import available_coders
 from tests.unit.diffcodec.strategies import SEEDS, bases_and_diffs, example, layouts, weights_of
 
+CODERS = st.sets(st.sampled_from(sorted(available_coders())), min_size=1)
 
-@given(bases_and_diffs())
-def test_decoding_gives_the_diff_that_was_encoded(pair):
+
+@given(bases_and_diffs(), CODERS)
+def test_decoding_gives_the_diff_that_was_encoded(pair, coders):
     base, diff = pair
-    decoded = decode(encode(diff, base), diff.starts_from)
+    decoded = decode(encode(diff, base, coders), diff.starts_from)
     assert decoded.diff == diff
     assert decoded.target_digest == apply(base, diff).digest()
 
 
-@given(bases_and_diffs())
-def test_encoding_a_decoded_file_gives_the_same_bytes(pair):
+@given(bases_and_diffs(), CODERS)
+def test_encoding_a_decoded_file_gives_the_same_bytes(pair, coders):
     base, diff = pair
-    data = encode(diff, base)
-    assert encode(decode(data, diff.starts_from).diff, base) == data
-    assert encoded_size(diff) == len(data)
+    data = encode(diff, base, coders)
+    assert encode(decode(data, diff.starts_from).diff, base, coders) == data
+    assert encoded_size(diff, coders) == len(data)
+
+
+@given(bases_and_diffs())
+def test_more_coders_never_make_a_file_larger(pair):
+    _, diff = pair
+    sizes = {coder: encoded_size(diff, {coder}) for coder in available_coders()}
+    assert encoded_size(diff, available_coders()) <= min(sizes.values()) + 4 * len(diff.layers)
 
 
 @settings(max_examples=50)
-@given(bases_and_diffs())
-def test_applying_a_file_on_disk_is_applying_in_memory(tmp_path_factory, pair):
+@given(bases_and_diffs(), CODERS)
+def test_applying_a_file_on_disk_is_applying_in_memory(tmp_path_factory, pair, coders):
     base, diff = pair
     folder = tmp_path_factory.mktemp("apply")
-    (folder / "d.ndiff").write_bytes(encode(diff, base))
+    (folder / "d.ndiff").write_bytes(encode(diff, base, coders))
     if base:
         base.write(folder / "base.bin")
     applied = apply_file(
