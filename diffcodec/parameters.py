@@ -115,10 +115,8 @@ class TensorSpec:
 
     @property
     def matrix(self) -> tuple[int, int]:
-        """Rows and columns: the first dimension and the product of the others, or a single row."""
-        if len(self.shape) < 2:
-            return 1, self.size
-        return self.shape[0], math.prod(self.shape[1:])
+        """Rows and columns of the tensor seen as a matrix (`matrix_of`)."""
+        return matrix_of(self.shape)
 
     def holds(self, other: Self) -> bool:
         """Whether the other tensor fits into a corner of this one: it is equal, or has grown."""
@@ -351,6 +349,19 @@ class ParameterSet:
         for spec, padding in self.layout.pieces():
             yield bytes(padding)
             yield as_bytes(self.arrays[spec.name]).data
+
+
+def matrix_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a tensor seen as a matrix; both at least 1 where it has elements.
+
+    Some leading dimensions make the rows, the others the columns: as nearly a square as the
+    order of the elements allows, so that (1, 480, 192), an LSTM in ONNX, is 480 x 192 and a
+    convolution (64, 32, 3, 3) is 64 x 288. The first of equals. A vector is one row.
+    """
+    if len(shape) < 2:
+        return 1, math.prod(shape)
+    splits = [(math.prod(shape[:at]), math.prod(shape[at:])) for at in range(1, len(shape))]
+    return min(splits, key=max)
 
 
 def as_bytes(array: Array) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from diffcodec import Dtype, InputError, Layout, LayoutError, ParameterSet, TensorSpec
+from diffcodec.parameters import matrix_of
 from tests.unit.diffcodec.strategies import SEEDS, layouts, weights_of
 
 TWO = Layout.of([TensorSpec("b", Dtype.FLOAT32, (3,)), TensorSpec("a", Dtype.BFLOAT16, (2, 2))])
@@ -142,3 +143,21 @@ def test_layouts_that_differ_are_told_apart_by_tensor_dtype_and_shape():
     with pytest.raises(LayoutError, match="b: expected float32 3 as in X, found float16 4 in Y"):
         TWO.require(other, "X", "Y")
     TWO.require(TWO, "X", "Y")
+
+
+@pytest.mark.parametrize(
+    ("shape", "matrix"),
+    [
+        ((), (1, 1)),
+        ((7,), (1, 7)),
+        ((4500, 64), (4500, 64)),
+        ((1, 480, 192), (480, 192)),
+        ((2, 480, 192), (960, 192)),
+        ((64, 32, 3, 3), (64, 288)),
+        ((84, 84, 5), (84, 420)),
+        ((1, 960), (1, 960)),
+        ((960, 1), (960, 1)),
+    ],
+)
+def test_a_tensor_is_seen_as_the_squarest_matrix_of_its_order(shape, matrix):
+    assert matrix_of(shape) == matrix
