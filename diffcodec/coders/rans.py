@@ -45,6 +45,9 @@ COUNT_STEP = 16
 # Counts are halved above this, so that tables follow data that drifts.
 MAX_WEIGHT = 1 << 22
 
+_HALF, _LOW_HALF = np.uint32(WORD_BITS), np.uint32(0xFFFF)
+_TOTAL_SHIFT, _SLOT_MASK = np.uint32(TOTAL_BITS), np.uint32(TOTAL - 1)
+
 Indices = NDArray[np.int64]
 
 
@@ -135,7 +138,7 @@ class Writer:
         model.prepare(contexts, is_decoding=False)
         spans = model.spans[contexts * model.alphabet + symbols]
         bits = np.full(symbols.size, TOTAL_BITS, dtype=np.uint8)
-        self._append(spans & np.uint32(0xFFFF), spans >> np.uint32(16), bits)
+        self._append(spans & _LOW_HALF, spans >> _HALF, bits)
         model.learn(contexts, symbols)
 
     def bits(self, values: Indices, widths: NDArray[np.uint8]) -> None:
@@ -227,18 +230,19 @@ class Reader:
         if not contexts.size:
             return found
         model.prepare(contexts, is_decoding=True)
-        slot_base = contexts << TOTAL_BITS
-        span_base = contexts * model.alphabet
+        slots, spans, all_lanes = model.slots, model.spans, self._state
+        slot_base, span_base = contexts << TOTAL_BITS, contexts * model.alphabet
         for at in range(0, contexts.size, self._lanes):
             part = slice(at, at + self._lanes)
-            state = self._state[: slot_base[part].size]
-            slot = state & np.uint32(TOTAL - 1)
-            symbol = model.slots.take(slot_base[part] + slot)
-            span = model.spans.take(span_base[part] + symbol)
-            state >>= np.uint32(TOTAL_BITS)
-            state *= span >> np.uint32(16)
+            bases = slot_base[part]
+            state = all_lanes[: bases.size]
+            slot = state & _SLOT_MASK
+            symbol = slots.take(bases + slot)
+            span = spans.take(span_base[part] + symbol)
+            state >>= _TOTAL_SHIFT
+            state *= span >> _HALF
             state += slot
-            state -= span & np.uint32(0xFFFF)
+            state -= span & _LOW_HALF
             found[part] = symbol
             self._refill(state)
         model.learn(contexts, found)
@@ -281,12 +285,12 @@ class Reader:
 
     def _refill(self, state: NDArray[np.uint32]) -> None:
         """Give each lane that ran below the lower bound its next word, in lane order."""
-        empty = np.flatnonzero(state < LOWEST_STATE)
+        empty = (state < LOWEST_STATE).nonzero()[0]
         if self._words.size - self._at < empty.size:
             self._fetch(empty.size)
         words = self._words[self._at : self._at + empty.size]
         self._at += empty.size
-        state[empty] = (state[empty] << np.uint32(WORD_BITS)) | words
+        state[empty] = (state[empty] << _HALF) | words
 
     def _fetch(self, needed: int) -> None:
         rest = self._words[self._at :]
