@@ -1,43 +1,54 @@
 """Fitting a diff to a budget of B bytes of file.
 
-The file is never longer, and at least 95 % of B where the delta has that much to say.
+The file is never longer, and nearly B long where the delta has that much to say. Each fit takes
+what it may encode with, finds file sizes by encoding, and ends after a handful of trials:
 
-Sparse: as long as entries are the bottleneck, the largest ones travel at few levels (K = 2 costs
-an entry little beside its position, and trained diffs lose next to nothing by it). When all of
-them fit, the bytes that are left buy finer steps. Hash: arrays are quantised as finely as fits.
-File sizes are found by encoding; a handful of trials suffices.
+    fit_sparse   entries, levels and scales of least error (`tradeoff`), or the ones ranked highest
+    fit_hash     arrays quantised as finely as fits
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
-from diffcodec.changes import MAX_LEVEL, HashDiff
-from diffcodec.diff import Diff, Layer
-from diffcodec.errors import BudgetError
+from diffcodec.changes import HashDiff, SparseDiff
+from diffcodec.diff import Diff, Layer, apply
+from diffcodec.errors import BudgetError, InputError
 from diffcodec.file import encode, encoded_size
+from diffcodec.fitting.entries import Deltas, Entries, Sensitivities, contenders
 from diffcodec.fitting.hash_fit import Arrays, array_lengths, fit_arrays, quantise_arrays
-from diffcodec.fitting.quantise import quantise, quantise_at, require_levels
-from diffcodec.fitting.selection import Candidates, Scores, differences
+from diffcodec.fitting.lossless import lossless_diff
+from diffcodec.fitting.quantise import require_levels, sparse_change
+from diffcodec.fitting.selection import Candidates, Scores, differences, started
+from diffcodec.fitting.sparse_fit import fit_entries
+from diffcodec.header import Coder
 from diffcodec.parameters import Layout, ParameterSet
 
-# Levels while there are more entries than fit: measured to be the best use of the bytes.
-SCARCE_LEVELS = 2
+# Levels of entries that are ranked by scores, while not all of them fit.
+RANKED_LEVELS = 2
 # A search ends at this share of the budget; the last percent costs as many trials as the rest.
 ENOUGH = 0.985
 AIM = 0.995
 MAX_TRIALS = 24
 # What an entry of a trained diff costs with its position, roughly: where the search starts.
 FIRST_GUESS_BITS = 8
-# No entry costs less unless the whole delta is one regular pattern.
-FEWEST_BITS = 2
+# Entries cost more unless the delta is one regular pattern, which is found out.
+FEWEST_BITS = 4
+# Below this a changed weight cannot be reproduced: its last mantissa bits are noise.
+FEWEST_EXACT_BITS = 4
+# Layers of ever finer levels, each of the error that the ones below leave.
+FINE_LAYERS = 3
+FULL = 0.97
 # What an entry of A should cost: more and coarser entries beat fewer and finer ones down to
 # where the entropy coder's whole bits begin to show.
 HASH_ENTRY_BITS = 2.5
 # Step over the root mean square of A: every entry exact enough, and hardly any left.
 FINEST, COARSEST = 2.0**-5, 4.0
+
+
+Changes: TypeAlias = dict[str, SparseDiff]
 
 
 @dataclass(frozen=True)
@@ -54,33 +65,47 @@ def fit_sparse(
     budget_bytes: int,
     levels: int | None = None,
     scores: Scores | None = None,
+    *,
+    sensitivities: Sensitivities | None = None,
+    coders: Collection[Coder] = (Coder.FAST,),
 ) -> bytes:
-    """The sparse diff that says most of new - base within a budget, as a file.
+    """The diff by sparse levels that comes nearest to new within a budget, as a file.
+
+    Nearest: of least sum over all weights of sensitivity * (new - result)^2. Where the exact
+    (lossless) diff fits, and no levels are asked for, that is the answer.
 
     Args:
-        base: Float32 where it differs from new. None: zeros; the file is a snapshot.
-        new: What to come near to; where it equals the base nothing travels.
+        base: None: zeros; the file is a snapshot.
+        new: What to come near to. Its layout may have more tensors, fewer, or grown ones.
         budget_bytes: Size that the file may have.
-        levels: K, 1 to 127. None: 2 while not all entries fit, finer steps once they do.
-        scores: What an entry is worth, by tensor, of the tensors' shapes, for every tensor that
-            differs. None: its magnitude.
+        levels: K that no tensor exceeds, 1 to 127. None: what serves the budget best.
+        scores: A ranking of entries by the caller, by tensor, of the tensors' shapes, for every
+            tensor that differs: those with the highest travel, however small. None: error decides.
+        sensitivities: What a squared error in a weight counts, for example its Fisher
+            information: finite, from 0 on, by tensor, of the tensors' shapes, for every tensor
+            that differs. None: 1. An entry of 0 never travels.
+        coders: What the target can decode.
 
     Raises:
         BudgetError: not even an empty diff fits; the message names its size.
-        InputError: K is out of range, or a tensor that differs is not float32 or not finite.
-        LayoutError: base and new have different layouts.
+        InputError: K is out of range, a tensor differs by infinity or NaN, or scores or
+            sensitivities are missing or unsound, or both are given.
+        LayoutError: a tensor is smaller than in the base, or scores or sensitivities have
+            another shape.
     """
-    require_levels(SCARCE_LEVELS if levels is None else levels)
-    unchanged = Diff(new.layout, base.digest() if base is not None else None)
-    floor = _Trial(0, encoded_size(unchanged))
-    _require_budget(budget_bytes, floor.size)
-    deltas = differences(base if base is not None else ParameterSet.zeros(new.layout), new)
-    candidates = Candidates.of(deltas, scores, at_most=budget_bytes * 8 // FEWEST_BITS)
-    diff = _best_sparse(unchanged, candidates, levels, floor, budget_bytes)
-    if diff.nonzeros == candidates.count and not candidates.is_all:
-        candidates = Candidates.of(deltas, scores)
-        diff = _best_sparse(unchanged, candidates, levels, floor, budget_bytes)
-    return encode(diff, base)
+    require_levels(RANKED_LEVELS if levels is None else levels)
+    if scores is not None and sensitivities is not None:
+        raise InputError("expected scores or sensitivities, found both")
+    task = _Task.of(base, new, budget_bytes, coders)
+    if levels is None:
+        exact = task.exact()
+        if exact is not None:
+            return exact
+    if scores is None:
+        layers = _nearest(task, sensitivities, levels)
+    else:
+        layers = _ranked(task, scores, levels)
+    return encode(task.diff_of(layers), base, coders)
 
 
 def fit_hash(
@@ -89,7 +114,7 @@ def fit_hash(
     """The hash diff nearest to new - base within a budget, as a file.
 
     Args:
-        base: Float32 where it differs from new.
+        base: Of floats where it differs from new.
         new: What to come near to.
         budget_bytes: Size that the file may have.
         hashes: Number of hash functions, 1 to 4.
@@ -97,7 +122,7 @@ def fit_hash(
 
     Raises:
         BudgetError: one entry a tensor is too much; the message names the size of that.
-        InputError: a tensor that differs is not float32 or not finite.
+        InputError: a tensor that differs is of int8 or not finite.
         LayoutError: base and new have different layouts.
     """
     lengths = hash_array_lengths(base.layout, budget_bytes)
@@ -150,42 +175,117 @@ def fit_hash_arrays(
     return encode(diff_of(fineness), base)
 
 
-def _best_sparse(
-    unchanged: Diff, candidates: Candidates, levels: int | None, floor: _Trial, budget_bytes: int
-) -> Diff:
-    """As many entries as fit, the best first; when all do, at the finest steps that fit."""
+@dataclass(frozen=True)
+class _Task:
+    """What is to be said in how many bytes.
 
-    def diff_of(count: int) -> Diff:
-        changes = candidates.best(count, partial(quantise, levels=levels or SCARCE_LEVELS))
-        return replace(unchanged, layers=(Layer(changes),))
-
-    count = _most_entries(lambda n: encoded_size(diff_of(n)), candidates.count, floor, budget_bytes)
-    is_scarce = count < candidates.count or not candidates.count
-    if levels is None and not is_scarce:
-        finest = _finest(unchanged, candidates, budget_bytes)
-        if finest is not None:
-            return finest
-    return diff_of(count)
-
-
-def _finest(unchanged: Diff, candidates: Candidates, budget_bytes: int) -> Diff | None:
-    """All candidates at the smallest step, one for all tensors, that fits; None if none does.
-
-    One step for all is what least squares asks for at a given rate: an error costs the same in
-    every tensor.
+    Attributes:
+        base: None: zeros.
+        new: What to come near to.
+        start: The base in new's layout.
+        deltas: new - start of every tensor that differs.
+        unchanged: The diff that says nothing.
+        budget_bytes: What the file may take.
+        coders: What it may be coded with.
     """
 
-    def diff_of(fineness: float) -> Diff:
-        step = 2.0**-fineness
-        changes = candidates.best(candidates.count, partial(quantise_at, step=step))
-        return replace(unchanged, layers=(Layer(changes),))
+    base: ParameterSet | None
+    new: ParameterSet
+    start: ParameterSet
+    deltas: Deltas
+    unchanged: Diff
+    budget_bytes: int
+    coders: Collection[Coder]
 
-    largest = [float(np.abs(part).max()) for part in candidates.by_tensor()]
-    low, high = -np.log2(max(largest)), -np.log2(min(largest) / MAX_LEVEL)
-    floor = _Trial(low, encoded_size(diff_of(low)))
-    if floor.size > budget_bytes:
-        return None
-    return diff_of(_finest_fit(lambda t: encoded_size(diff_of(t)), floor, high, budget_bytes))
+    @classmethod
+    def of(
+        cls,
+        base: ParameterSet | None,
+        new: ParameterSet,
+        budget_bytes: int,
+        coders: Collection[Coder],
+    ) -> "_Task":
+        """Raises what `fit_sparse` says."""
+        digest, layout = (None, None) if base is None else (base.digest(), base.layout)
+        unchanged = Diff(new.layout, digest, (), layout)
+        _require_budget(budget_bytes, encoded_size(unchanged, coders))
+        start, deltas = started(base, new.layout), differences(base, new)
+        return cls(base, new, start, deltas, unchanged, budget_bytes, coders)
+
+    @property
+    def count(self) -> int:
+        """Entries that differ."""
+        return sum(int(np.count_nonzero(delta)) for delta in self.deltas.values())
+
+    def diff_of(self, layers: Sequence[Changes]) -> Diff:
+        """The diff that changes make, one after the other."""
+        return replace(self.unchanged, layers=tuple(Layer(c) for c in layers if c))
+
+    def size_of(self, layers: Sequence[Changes]) -> int:
+        """Its size as a file, in bytes."""
+        return encoded_size(self.diff_of(layers), self.coders)
+
+    def exact(self) -> bytes | None:
+        """The file that reproduces new, if it fits."""
+        if 8 * self.budget_bytes < FEWEST_EXACT_BITS * self.count:
+            return None
+        diff = lossless_diff(self.base, self.new)
+        if encoded_size(diff, self.coders) > self.budget_bytes:
+            return None
+        return encode(diff, self.base, self.coders)
+
+
+def _nearest(task: _Task, sensitivities: Sensitivities | None, levels: int | None) -> list[Changes]:
+    """Layers of least error that fit: one, or more where bytes are left of 127 levels."""
+    layers = [_layer(task, [], task.deltas, sensitivities, levels)]
+    while levels is None and len(layers) < FINE_LAYERS:
+        if task.size_of(layers) > FULL * task.budget_bytes:
+            break
+        deltas = differences(apply(task.base, task.diff_of(layers)), task.new)
+        finer = _layer(task, layers, deltas, sensitivities, None)
+        if not finer:
+            break
+        layers.append(finer)
+    return layers
+
+
+def _layer(
+    task: _Task,
+    below: list[Changes],
+    deltas: Deltas,
+    sensitivities: Sensitivities | None,
+    levels: int | None,
+) -> Changes:
+    """Changes of least error that fit above other layers."""
+    at_most = 8 * task.budget_bytes // FEWEST_BITS
+    while True:
+        entries, are_all = contenders(task.start, deltas, sensitivities, at_most)
+        changes = fit_entries(
+            entries, task.budget_bytes, lambda tried: task.size_of([*below, tried]), levels
+        )
+        travelling = sum(change.positions.size for change in changes.values())
+        if are_all or travelling < 0.8 * sum(e.positions.size for e in entries):
+            return changes
+        at_most = task.count
+
+
+def _ranked(task: _Task, scores: Scores, levels: int | None) -> list[Changes]:
+    """Changes of as many entries as fit, those with the highest scores; fine where all fit."""
+    floor = _Trial(0, task.size_of([]))
+    candidates = Candidates.of(task.deltas, scores)
+
+    def changes_of(count: int) -> Changes:
+        chosen = candidates.positions_of_best(count).items()
+        entries = [Entries.of(task.start, n, task.deltas[n].reshape(-1), at) for n, at in chosen]
+        found = {e.spec.name: sparse_change(e, levels or RANKED_LEVELS) for e in entries}
+        return {name: change for name, change in found.items() if change is not None}
+
+    count = _most_entries(
+        lambda n: task.size_of([changes_of(n)]), candidates.count, floor, task.budget_bytes
+    )
+    if levels is None and count == candidates.count:
+        return _nearest(task, None, None)
+    return [changes_of(count)]
 
 
 def _most_entries(

@@ -12,7 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.changes import MAX_HASH_ARRAY, HashDiff
+from diffcodec.arithmetic import widen
+from diffcodec.changes import MAX_HASH_ARRAY, HashDiff, require_floats
 from diffcodec.diff import Diff
 from diffcodec.errors import InputError
 from diffcodec.fitting.quantise import (
@@ -31,7 +32,7 @@ Arrays: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 
 def array_lengths(layout: Layout, ratio: float) -> dict[str, int]:
-    """Length of A for each float32 tensor: its share of the parameters, at least 1.
+    """Length of A for each tensor of floats: its share of the parameters, at least 1.
 
     Args:
         layout: Of the model.
@@ -47,7 +48,7 @@ def array_lengths(layout: Layout, ratio: float) -> dict[str, int]:
     return {
         spec.name: min(max(1, int(spec.size * ratio)), MAX_HASH_ARRAY)
         for spec in layout.tensors
-        if spec.dtype is Dtype.FLOAT32 and spec.size
+        if spec.dtype is not Dtype.INT8 and spec.size
     }
 
 
@@ -57,19 +58,22 @@ def fit_arrays(
     """The array A of every tensor that differs, by least squares: float32, shape (m,).
 
     Args:
-        base: Float32 where it differs from new.
+        base: Of floats where it differs from new.
         new: What to come near to.
         lengths: m by tensor.
         hashes: Number of hash functions, 1 to 4.
         seed: The diff's hash seed.
 
     Raises:
-        InputError: a tensor that differs is not float32, or differs by infinity or NaN.
+        InputError: a tensor that differs is of int8, or differs by infinity or NaN.
         LayoutError: base and new have different layouts.
     """
+    base.layout.require(new.layout, "the base", "the new weights")
     arrays = {}
     for name, delta in differences(base, new).items():
-        magnitudes = np.abs(base.arrays[name].reshape(-1)).astype(np.float64)
+        spec = base.layout.index[name]
+        require_floats(spec)
+        magnitudes = np.abs(widen(base.arrays[name].reshape(-1), spec.dtype)).astype(np.float64)
         m = lengths[name]
         buckets = [position_buckets(name, seed, k, delta.size, m) for k in range(hashes)]
         arrays[name] = _least_squares(delta.reshape(-1), magnitudes, buckets, m)

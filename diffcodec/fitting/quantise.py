@@ -1,9 +1,11 @@
-"""Values to levels: level * step per tensor, K positive and K negative levels.
+"""Values to levels, where it is known which entries travel and how many levels there are.
 
-A kept non-zero of a sparse diff never becomes zero: which entries travel was decided before (by
-training, or by magnitude), and dropping one would save its position too. The step is the one of
-least squares for the levels. Computed in float64; only the result, levels and a float32 step,
-matters to a device. Letters: N values of one tensor.
+Two scales: equal steps (`quantise`, for many levels) and a codebook of the magnitudes that occur
+(`quantise_freely`, for few: with K = 2 nearly nothing is lost of a trained diff). A kept non-zero
+never becomes zero: which entries travel was decided before, and dropping one would save its
+position too. Fits to a budget decide all of it together (`diffcodec.fitting.tradeoff`). Computed
+in float64; only the result, levels and float32 magnitudes, matters to a device.
+Letters: N values of one tensor, K levels.
 """
 
 from collections.abc import Mapping
@@ -12,13 +14,28 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.changes import FLOAT32_MAX, MAX_LEVEL, Scale, SparseDiff, Uniform
+from diffcodec.changes import (
+    FLOAT32_MAX,
+    MAX_INT8_STEP,
+    MAX_LEVEL,
+    Codebook,
+    Scale,
+    SparseDiff,
+    Uniform,
+    magnitudes,
+)
 from diffcodec.diff import Diff
 from diffcodec.errors import InputError, LayoutError
-from diffcodec.parameters import Dtype, ParameterSet, TensorSpec
+from diffcodec.fitting.entries import Deltas, Entries
+from diffcodec.fitting.magnitudes import SMALLEST, centroids, shortened
+from diffcodec.parameters import Dtype, ParameterSet
 
 # 5 bits an entry with its sign: half a level is 3 % of a tensor's largest delta.
 DEFAULT_LEVELS = 15
+# Up to here magnitudes of a tensor's own pay for their bytes.
+LARGEST_CODEBOOK = 8
+# A tensor has a magnitude of its own for every so many entries: two bytes for some of them.
+ENTRIES_A_MAGNITUDE = 8
 # First guesses of the step, as shares of the largest magnitude / K. At 1 nothing is clipped;
 # lower ones serve a bulk of small values at the cost of the few largest. With many levels that
 # only trades bytes for error at the going rate, and fewer bytes are what was asked for.
@@ -27,9 +44,9 @@ MANY_LEVELS = 8
 REFINEMENTS = 5
 # Guesses are compared on this many values; more change the choice hardly ever.
 SAMPLE_SIZE = 32_768
-SMALLEST_STEP = float(np.finfo(np.float32).smallest_subnormal)
+# A byte of a magnitude is worth this share of the squared error.
+BYTE_WORTH = 1e-3
 
-Deltas: TypeAlias = Mapping[str, NDArray[np.float32]]
 Levels: TypeAlias = NDArray[np.int8]
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
@@ -39,8 +56,9 @@ def sparse_diff(
     deltas: Deltas,
     levels: int = DEFAULT_LEVELS,
     keep: Mapping[str, NDArray[np.bool_]] | None = None,
+    codebook: bool | None = None,
 ) -> Diff:
-    """Quantise float32 deltas into a sparse diff; each tensor gets a step of its own.
+    """Quantise float32 deltas into a sparse diff; each tensor gets a scale of its own.
 
     Args:
         base: What the deltas are added to.
@@ -48,9 +66,11 @@ def sparse_diff(
         levels: K, 1 to 127.
         keep: Which entries may travel, by tensor, of the tensors' shapes. None, or an absent
             tensor: all. Zeros never travel.
+        codebook: Whether levels stand for magnitudes of the tensor's own, or for equal steps.
+            None: the former up to K = 8.
 
     Raises:
-        InputError: K is out of range, a delta is infinite or NaN, or the tensor is not float32.
+        InputError: K is out of range, or a delta is infinite or NaN.
         LayoutError: the base has no such tensor, or one of another shape.
     """
     require_levels(levels)
@@ -60,10 +80,30 @@ def sparse_diff(
         is_kept = flat != 0
         if keep is not None and name in keep:
             is_kept &= keep[name].reshape(-1)
-        positions = np.flatnonzero(is_kept)
-        if positions.size:
-            changes[name] = SparseDiff(positions, *quantise(flat[positions], levels))
+        entries = Entries.of(base, name, flat, np.flatnonzero(is_kept))
+        change = sparse_change(entries, levels, codebook) if entries.positions.size else None
+        if change is not None:
+            changes[name] = change
     return Diff.of(base.layout, base.digest(), changes)
+
+
+def sparse_change(entries: Entries, levels: int, codebook: bool | None = None) -> SparseDiff | None:
+    """Quantise the entries of one tensor; None: nothing that levels can say is left.
+
+    Args:
+        entries: N of them, all of which travel.
+        levels: K, 1 to 127.
+        codebook: As for `sparse_diff`.
+    """
+    if codebook is None:
+        codebook = levels <= LARGEST_CODEBOOK
+    make = quantise_freely if codebook else quantise
+    coded, scale = make(entries.values, levels)
+    if entries.spec.dtype is Dtype.INT8:
+        coded, scale = _on_whole_grid(entries.values, scale, levels)
+    coded = _kept_sound(entries, coded, scale, levels)
+    here = np.flatnonzero(coded)
+    return SparseDiff(entries.positions[here], coded[here], scale) if here.size else None
 
 
 def quantise(values: Floats, levels: int) -> tuple[Levels, Scale]:
@@ -74,7 +114,7 @@ def quantise(values: Floats, levels: int) -> tuple[Levels, Scale]:
         levels: K, 1 to 127.
 
     Returns:
-        int8, shape (N,), each -K..-1 or 1..K; and the step, a positive float32.
+        int8, shape (N,), each -K..-1 or 1..K; and a `Uniform`.
     """
     magnitudes = np.abs(values.astype(np.float64))
     sample = magnitudes[:: -(-magnitudes.size // SAMPLE_SIZE)]
@@ -82,30 +122,48 @@ def quantise(values: Floats, levels: int) -> tuple[Levels, Scale]:
     shares = (1.0,) if levels >= MANY_LEVELS else STEP_SHARES
     guesses = [_refine(sample, levels, largest * share) for share in shares]
     step = min(guesses, key=lambda guess: _squared_error(sample, levels, guess))
-    step = as_step(_refine(magnitudes, levels, step))
+    step = _refine(magnitudes, levels, step)
+    nearest = _nearest(magnitudes, levels, step)
+    price = BYTE_WORTH / 8 * float(np.square(magnitudes - nearest * step).sum())
+    curvature = np.square(nearest).sum(keepdims=True)
+    step = float(shortened(np.array([step]), curvature, price)[0])
     return _signed(_nearest(magnitudes, levels, step), values), Uniform(step)
 
 
-def quantise_at(values: Floats, step: float) -> tuple[Levels, Scale]:
-    """Levels of up to 127 for a given step, and the step that fits those levels best.
+def quantise_freely(values: Floats, levels: int) -> tuple[Levels, Scale]:
+    """Levels and magnitudes of least squared error: K-means of the magnitudes (Lloyd 1982).
 
     Args:
         values: Finite and non-zero, shape (N,), N >= 1.
-        step: Positive. Raised where the largest value would need a level above 127.
+        levels: K, 1 to 127; few values get fewer magnitudes.
 
     Returns:
-        int8, shape (N,), none zero; and the step, a positive float32.
+        int8, shape (N,), none zero; and a `Codebook`.
     """
     magnitudes = np.abs(values.astype(np.float64))
-    step = max(step, magnitudes.max() / MAX_LEVEL)
-    nearest = _nearest(magnitudes, MAX_LEVEL, step)
-    return _signed(nearest, values), Uniform(as_step(_best_step(magnitudes, nearest, step)))
+    count = min(levels, max(1, magnitudes.size // ENTRIES_A_MAGNITUDE))
+    best = centroids(magnitudes, None, count)
+    nearest = nearest_magnitudes(magnitudes, best)
+    price = BYTE_WORTH / 8 * float(np.square(magnitudes - best[nearest]).sum())
+    best = np.unique(shortened(best, np.bincount(nearest, minlength=best.size), price))
+    nearest = nearest_magnitudes(magnitudes, best)
+    return _signed(nearest + 1.0, values), Codebook(tuple(map(float, best)))
 
 
 def quantise_with_zero(values: Floats, step: float, levels: int = MAX_LEVEL) -> Levels:
     """The nearest level of each value, zero allowed: int8, shape (N,)."""
     nearest: Floats = np.clip(np.rint(values / step), -levels, levels)
     return nearest.astype(np.int8)
+
+
+def nearest_magnitudes(magnitudes: Floats, table: Floats) -> NDArray[np.int64]:
+    """Index of the entry of an increasing table that is nearest to each: shape (N,)."""
+    return np.searchsorted(table[:-1] + np.diff(table) / 2, magnitudes)
+
+
+def as_step(step: float) -> float:
+    """The positive finite float32 nearest to a step."""
+    return float(np.float32(min(max(step, SMALLEST), FLOAT32_MAX)))
 
 
 def require_levels(levels: int) -> None:
@@ -122,7 +180,7 @@ def require_delta(base: ParameterSet, name: str, delta: NDArray[Any]) -> NDArray
     """Refuse a delta that cannot be quantised.
 
     Raises:
-        InputError: it is infinite or NaN somewhere, or the tensor is not float32.
+        InputError: it is infinite or NaN somewhere.
         LayoutError: the base has no such tensor, or one of another shape.
     """
     spec = base.layout.index.get(name)
@@ -131,23 +189,37 @@ def require_delta(base: ParameterSet, name: str, delta: NDArray[Any]) -> NDArray
             f"tensor {name}: the base has {spec or 'no such tensor'}, the delta has shape "
             f"{list(delta.shape)}"
         )
-    require_float32(spec)
     if not np.isfinite(delta).all():
         raise InputError(f"tensor {name}: expected finite deltas, found infinity or NaN")
     return delta.astype(np.float32, copy=False)
 
 
-def require_float32(spec: TensorSpec) -> None:
-    """Refuse a tensor that levels cannot change.
+def _on_whole_grid(values: Floats, scale: Scale, levels: int) -> tuple[Levels, Scale]:
+    """Whole numbers instead of a scale's, and the levels nearest to values."""
+    sizes = np.abs(values)
+    if isinstance(scale, Uniform):
+        # As fine as K levels allow: a step of 1 reproduces the weights.
+        step = max(1.0, float(np.rint(scale.step))) if sizes.max() > levels else 1.0
+        nearest = _nearest(sizes, min(levels, int(MAX_INT8_STEP // step)), step)
+        return _signed(nearest, values), Uniform(step)
+    table = np.unique(np.clip(np.rint(scale.magnitudes), 1, MAX_INT8_STEP))
+    nearest = nearest_magnitudes(sizes, table) + 1.0
+    return _signed(nearest, values), Codebook(tuple(map(float, table)))
 
-    Raises:
-        InputError: naming it and its dtype.
+
+def _kept_sound(entries: Entries, coded: Levels, scale: Scale, levels: int) -> Levels:
+    """Lower levels for entries whose result would leave what the dtype holds.
+
+    Between base and new weights every result is sound, so these get the next magnitude below
+    the value; there may be none, and the entry is 0.
     """
-    if spec.dtype is not Dtype.FLOAT32:
-        raise InputError(
-            f"tensor {spec.name}: expected float32 for a sparse or hash diff, found "
-            f"{spec.dtype}; a lossless diff takes any dtype"
-        )
+    is_sound = entries.is_sound(scale.amounts(coded))
+    if is_sound.all():
+        return coded
+    steps = np.arange(1, levels + 1) * magnitudes(scale)[0]
+    table = steps if isinstance(scale, Uniform) else np.array(scale.magnitudes)
+    below = np.searchsorted(table, np.abs(entries.values), side="right").astype(np.float64)
+    return np.where(is_sound, coded, _signed(below, entries.values)).astype(np.int8)
 
 
 def _refine(magnitudes: Floats, levels: int, step: float) -> float:
@@ -175,8 +247,3 @@ def _squared_error(magnitudes: Floats, levels: int, step: float) -> float:
 
 def _signed(nearest: Floats, values: Floats) -> Levels:
     return np.copysign(nearest, values).astype(np.int8)
-
-
-def as_step(step: float) -> float:
-    """The positive finite float32 nearest to a step."""
-    return float(np.float32(min(max(step, SMALLEST_STEP), FLOAT32_MAX)))

@@ -13,31 +13,47 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcodec.arithmetic import widen
 from diffcodec.changes import Scale, SparseDiff
+from diffcodec.diff import reshaped
 from diffcodec.errors import InputError, LayoutError
-from diffcodec.fitting.quantise import Deltas, require_delta, require_float32
-from diffcodec.parameters import ParameterSet
+from diffcodec.fitting.entries import Deltas
+from diffcodec.fitting.quantise import require_delta
+from diffcodec.parameters import Layout, ParameterSet
 
 Scores = Mapping[str, NDArray[Any]]
 
 
-def differences(base: ParameterSet, new: ParameterSet) -> dict[str, NDArray[np.float32]]:
-    """New - base of every tensor that differs, float32.
+def differences(base: ParameterSet | None, new: ParameterSet) -> dict[str, NDArray[np.float32]]:
+    """New - base of every tensor that differs, both widened to float32.
+
+    Args:
+        base: In another layout than new's it is reshaped first; None: zeros.
+        new: What the differences lead to.
 
     Raises:
-        LayoutError: base and new have different layouts.
-        InputError: a tensor that differs is not float32, or differs by infinity or NaN.
+        LayoutError: a tensor is smaller in `new` than in the base.
+        InputError: a tensor differs by infinity or NaN.
     """
-    base.layout.require(new.layout, "the base", "the new weights")
+    start = started(base, new.layout)
     deltas = {}
-    for spec in base.layout.tensors:
-        before, after = base.arrays[spec.name], new.arrays[spec.name]
+    for spec in new.layout.tensors:
+        before, after = start.arrays[spec.name], new.arrays[spec.name]
         if np.array_equal(before, after):
             continue
-        require_float32(spec)
         with np.errstate(over="ignore", invalid="ignore"):
-            deltas[spec.name] = require_delta(base, spec.name, after - before)
+            delta = widen(after, spec.dtype) - widen(before, spec.dtype)
+        deltas[spec.name] = require_delta(start, spec.name, delta)
     return deltas
+
+
+def started(base: ParameterSet | None, layout: Layout) -> ParameterSet:
+    """What a diff's layers change: the base in the result's layout, or zeros.
+
+    Raises:
+        LayoutError: a tensor would shrink.
+    """
+    return ParameterSet.zeros(layout) if base is None else reshaped(base, layout)
 
 
 @dataclass(frozen=True)
@@ -101,9 +117,16 @@ class Candidates:
         """N."""
         return self.positions.size
 
-    def by_tensor(self) -> list[NDArray[np.float32]]:
-        """The values of each tensor."""
-        return np.split(self.values, self.starts[1:-1])
+    def positions_of_best(self, count: int) -> dict[str, NDArray[np.int64]]:
+        """Where the best `count` entries stand, by tensor; increasing, none empty."""
+        is_chosen = np.zeros(self.count, dtype=bool)
+        is_chosen[self.ranking[:count]] = True
+        found = {}
+        for name, (start, end) in zip(self.names, pairwise(self.starts), strict=True):
+            here = np.flatnonzero(is_chosen[start:end]) + start
+            if here.size:
+                found[name] = self.positions[here]
+        return found
 
     def best(
         self,
