@@ -115,7 +115,7 @@ static PyObject *coder_begin(Coder *self, PyObject *args)
                    && largest >= 1 && largest <= 127;
     if (self->kind == SPARSE) {
         is_valid = is_valid && width >= 1 && count >= 1 && count <= size && lag >= 0
-                   && (lag == 0 || (lag <= HISTORY_MOST / 4 && size == 4 * lag));
+                   && (lag == 0 || (size <= HISTORY_MOST && lag < size && size % lag == 0));
     } else if (self->kind == BYTES) {
         is_valid = is_valid && (largest == 1 || largest == 2 || largest == 4);
     }

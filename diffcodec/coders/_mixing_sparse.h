@@ -53,7 +53,7 @@ typedef struct {
     int32_t *column_factor, *column_mean;
     uint8_t *column_seen;
     int8_t *above;
-    int8_t *history;               /* the first 3 * lag elements */
+    int8_t *history;               /* all elements but the last `lag` */
     size_t column_room, history_room;
 } Sparse;
 
@@ -144,10 +144,11 @@ static int sparse_begin(Sparse *s, int64_t size, int32_t width, int64_t lag, int
         GROW(above, room);
         s->column_room = room;
     }
-    if ((size_t)(3 * lag) > s->history_room) {
+    const size_t history = lag ? (size_t)(size - lag) : 0;
+    if (history > s->history_room) {
         s->history_room = 0;
-        GROW(history, (size_t)(3 * lag));
-        s->history_room = (size_t)(3 * lag);
+        GROW(history, history);
+        s->history_room = history;
     }
 #undef GROW
     memset(s->column, 0, room * sizeof *s->column);
@@ -155,7 +156,7 @@ static int sparse_begin(Sparse *s, int64_t size, int32_t width, int64_t lag, int
     memset(s->column_seen, 0, room);
     memset(s->above, 0, room);
     if (lag) {
-        memset(s->history, 0, (size_t)(3 * lag));
+        memset(s->history, 0, history);
     }
     for (size_t j = 0; j < room; j++) {
         s->column_rate[j] = s->column_rates[0];
@@ -545,8 +546,8 @@ static ALWAYS_INLINE int32_t code_segment(Sparse *s, Range *shared, const int de
             learn(s, &g);
             s->row_mass = s->row_mass < 1u << 30 ? s->row_mass : 1u << 30;
             memcpy(s->above + start, levels, (size_t)length);
-            if (s->at < 3 * s->lag) {
-                int64_t room = 3 * s->lag - s->at;
+            if (s->lag && s->at < s->size - s->lag) {
+                int64_t room = s->size - s->lag - s->at;
                 memcpy(s->history + s->at, levels, (size_t)(length < room ? length : room));
             }
         }

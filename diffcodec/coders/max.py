@@ -13,7 +13,7 @@ the way; what one tensor taught helps the next, so tensors must come in the same
     decoder.finish()
 
 Decoders work in bounded memory: the models (about 0.2 MB), up to 33 B for each column of a
-matrix (at most 65,536 of them), 12.6 MB of history at most, and a window of the coded bytes.
+matrix (at most 65,536 of them), 16 MB of history at most, and a window of the coded bytes.
 Every byte string decodes to something or raises FormatError. Nothing here knows of files;
 nothing of the result depends on the machine.
 
@@ -58,9 +58,13 @@ def is_available() -> bool:
 class Matrix:
     """How the sparse model sees a tensor: rows of `width` elements, and its gates.
 
-    An LSTM stacks four gates along the first axis. Where that length is a multiple of four the
-    element `lag` before, in the previous gate, is a context; `lag` is 0 where there is none.
-    Vectors are cut into rows of 64, narrow matrices merge rows, very wide ones are cut.
+    Axes of length 1 in front do not count. A row is the last axis, or as many of the last ones
+    as make 16 elements (a filter of a convolution, not its 3 x 3); narrow matrices merge rows,
+    very wide ones are cut, vectors are rows of 64.
+
+    An LSTM stacks four gates along the first axis; both directions of one, (2, 4 H, I), along
+    the second. Where that length is a multiple of four the element `lag` before, which is the
+    same weight of the previous gate, is a context; `lag` is 0 where there is none.
     """
 
     size: int
@@ -70,14 +74,21 @@ class Matrix:
     @staticmethod
     def of(shape: tuple[int, ...]) -> "Matrix":
         """The view of a tensor of that shape; all sizes at least 1."""
+        while len(shape) > 1 and shape[0] == 1:
+            shape = shape[1:]
         size = math.prod(shape)
-        width = size // shape[0] if len(shape) > 1 else FLAT_WIDTH
+        width = shape[-1] if len(shape) > 1 else FLAT_WIDTH
+        for axis in range(len(shape) - 2, 0, -1):
+            if width < LEAST_WIDTH:
+                width *= shape[axis]
         if width < LEAST_WIDTH:
             width *= -(-MERGED_WIDTH // width)
         if width > MOST_WIDTH:
             width = FOLDED_WIDTH
-        has_gates = bool(shape) and shape[0] % 4 == 0 and LEAST_GATED <= size <= MOST_GATED
-        return Matrix(size, width, size // 4 if has_gates else 0)
+        directions = 2 if len(shape) == 3 and shape[0] == 2 else 1
+        stacked = shape[directions - 1] if shape else 1
+        has_gates = stacked % 4 == 0 and LEAST_GATED <= size <= MOST_GATED
+        return Matrix(size, width, size // (4 * directions) if has_gates else 0)
 
 
 class SparseEncoder:

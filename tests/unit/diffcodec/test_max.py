@@ -92,6 +92,29 @@ def test_a_tensor_larger_than_the_window_streams() -> None:
     decode(coded, tensors, 131_072)
 
 
+@pytest.mark.parametrize(
+    ("shape", "width", "lag"),
+    [
+        ((), 64, 0),
+        ((512,), 64, 128),
+        ((63,), 64, 0),
+        ((512, 80), 80, 10_240),
+        ((1, 512, 80), 80, 10_240),
+        ((2, 512, 80), 80, 10_240),
+        ((1, 960), 64, 240),
+        ((33, 80), 80, 0),
+        ((33, 40, 3, 3), 360, 0),
+        ((33, 1, 3, 3), 36, 0),
+        ((4, 3), 33, 0),
+        ((33, 70_000), 4096, 0),
+        ((4096, 4097), 4097, 0),
+    ],
+)
+def test_shapes_are_seen_as_rows_and_gates(shape: tuple[int, ...], width: int, lag: int) -> None:
+    size = int(np.prod(shape, dtype=np.int64))
+    assert coder.Matrix.of(shape) == coder.Matrix(size, width, lag)
+
+
 def test_structure_is_worth_bytes() -> None:
     shape, positions, levels, largest = tensor((512, 128), 0.05, 15, 2)
     shuffled = np.random.default_rng(0).permutation(512 * 128)[: positions.size]
