@@ -9,14 +9,11 @@ from typing import Any
 import zstandard
 
 from diffcodec.bench.errors import BenchmarkError
-from diffcodec.bench.peer import Coded, without_package
+from diffcodec.bench.peer import Coded, too_slow, without_package
 from diffcodec.bench.timing import timed
 from diffcodec.bench.work import Work
 
-MEGABYTE = 1_000_000
 ZSTD_LEVEL = 19
-# Minutes and gigabytes above that: at 245 MB bsdiff4 takes 174 s and 4.2 GB.
-SLOW_ABOVE_BYTES = 32 * MEGABYTE
 
 
 class OfFiles:
@@ -43,9 +40,7 @@ class OfFiles:
 
     def absence(self, work: Work) -> str | None:
         """Not installed, or too slow for a store of this size."""
-        if self.is_slow and work.base.layout.file_bytes > SLOW_ABOVE_BYTES:
-            return f"minutes at this size; it is run up to {SLOW_ABOVE_BYTES // MEGABYTE} MB"
-        return self.lacking()
+        return (too_slow(work) if self.is_slow else None) or self.lacking()
 
     def encode(self, work: Work) -> Coded[bytes]:
         """From store to store."""

@@ -6,7 +6,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from diffcodec.bench.peer import NO_LEVELS, Coded, without_package
+from diffcodec.bench.peer import NO_LEVELS, Coded, too_slow, without_package
 from diffcodec.bench.timing import timed
 from diffcodec.bench.work import Entries, Work
 
@@ -123,8 +123,10 @@ class DenseBrotli:
     is_in_process = True
 
     def absence(self, work: Work) -> str | None:
-        """Levels and the package."""
-        return without_package("brotli") if work.diff else NO_LEVELS
+        """It needs levels, the package, and two minutes for 61M parameters."""
+        if work.diff is None:
+            return NO_LEVELS
+        return too_slow(work) or without_package("brotli")
 
     def encode(self, work: Work) -> Coded[bytes]:
         """All tensors end to end."""

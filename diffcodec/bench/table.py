@@ -25,7 +25,8 @@ def _table(comparison: Comparison) -> Table:
     changing = ""
     if comparison.nonzeros is not None:
         changing = f", {comparison.nonzeros:,} of {comparison.parameters:,} parameters change"
-    table.title = f"{comparison.work}{changing}; medians of {comparison.runs} rounds"
+    rounds = "one round" if comparison.runs == 1 else f"medians of {comparison.runs} rounds"
+    table.title = f"{comparison.work}{changing}; {rounds}"
     table.add_column("coder", no_wrap=True)
     over = f"/ {reference.name}"
     for heading in ("bytes", "ratio", "encode s", over, "decode s", over, "peak MB", "MB"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffcodec.bench import of_files
+from diffcodec.bench import of_files, peer
 from diffcodec.bench.compare import compare
 from diffcodec.bench.errors import BenchmarkError
 from diffcodec.bench.generations import NextGeneration, read_delta, synthetic
@@ -24,7 +24,7 @@ from diffcodec.parameters import ParameterSet
 from diffcodec.weights import write_weights
 from tests.unit.diffcodec.test_cli import refused, run
 
-CODERS = {peer.name: peer for peer in (*our_coders(), *standard_peers())}
+CODERS = {coder.name: coder for coder in (*our_coders(), *standard_peers())}
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +113,9 @@ def test_a_program_that_is_not_installed_is_skipped(work, monkeypatch):
 
 
 def test_slow_peers_sit_out_large_stores(work, monkeypatch):
-    monkeypatch.setattr(of_files, "SLOW_ABOVE_BYTES", 1)
+    monkeypatch.setattr(peer, "SLOW_ABOVE_BYTES", 1)
     assert "minutes" in of_files.Bsdiff().absence(work)
+    assert "minutes" in DenseBrotli().absence(work)
     assert of_files.PatchFrom(9).absence(work) is None
 
 
