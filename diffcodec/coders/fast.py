@@ -54,8 +54,7 @@ def encode_bytes(parts: Sequence[BytesPart]) -> list[Coded]:
 
 def encode_rows(parts: Sequence[EntriesPart]) -> list[Coded]:
     """Positions and levels by row classes."""
-    tensors = [rows.RowTensor(p.shape, p.positions, p.levels, p.largest) for p in parts]
-    return [Coded.of(SectionKind.ENTRIES, Coder.FAST, 0, rows.encode(tensors))]
+    return [Coded.of(SectionKind.ENTRIES, Coder.FAST, 0, rows.encode(parts))]
 
 
 class RowsReader:

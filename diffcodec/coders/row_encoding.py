@@ -56,7 +56,7 @@ class Encoder:
         levels: NDArray[np.int8],
         largest: int,
     ) -> None:
-        """Code one tensor; see `diffcodec.coders.rows.RowTensor`."""
+        """Code one tensor; see `diffcodec.coders.streams.EntriesPart`."""
         tensor = TensorState(shape, positions.size, largest)
         height = tensor.rows
         if not tensor.is_one_strip:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcodec.coders.rans import Indices, Model
+from diffcodec.parameters import matrix_of
 
 # Label 0 is a row or column without entries. Label l > 0 stands for a density between
 # 2**(5 - l) and 2**(6 - l) times the strip's own.
@@ -17,7 +18,6 @@ LABELS = 16
 EMPTY = 0
 MEAN_LABEL = 5
 
-FEWEST_ROWS = 16
 SHORTEST_ROW, LONGEST_ROW = 16, 16_384
 FOLDED_ROW = 256
 
@@ -59,23 +59,15 @@ SIGN_LENGTHS = 6
 
 
 def matrix_view(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a tensor: its leading axes by all others.
+    """Rows and columns of a tensor (`matrix_of`), where rows are neither very short nor long.
 
-    As many axes lead as give 16 rows, at least one: (64, 32, 3, 3) has 64 rows, (2, 480, 120),
-    a recurrent layer of two directions, 960. Very short or long rows would make labels dear or
-    strips impossible: such tensors, and those of one axis or none, are cut into rows of 256
-    elements, of which the last may reach beyond the tensor.
+    Such rows would make labels dear or strips impossible: those tensors, and vectors, are cut
+    into rows of 256 elements, of which the last may reach beyond the tensor.
     """
-    size = 1
-    for extent in shape:
-        size *= extent
-    rows = 1
-    for extent in shape[:-1]:
-        rows *= extent
-        if rows >= FEWEST_ROWS:
-            break
-    if rows > 1 and SHORTEST_ROW <= size // rows <= LONGEST_ROW:
-        return rows, size // rows
+    rows, columns = matrix_of(shape)
+    if rows > 1 and SHORTEST_ROW <= columns <= LONGEST_ROW:
+        return rows, columns
+    size = rows * columns
     columns = min(size, FOLDED_ROW)
     return -(-size // columns), columns
 

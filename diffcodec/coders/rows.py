@@ -24,7 +24,6 @@ Letters: N entries, R rows, C columns of a strip; K the largest level of a tenso
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,29 +50,13 @@ from diffcodec.coders.row_grid import (
     label_calls,
 )
 from diffcodec.coders.row_tables import Tables
+from diffcodec.coders.streams import EntriesPart
 from diffcodec.errors import FormatError
 
 Levels = NDArray[np.int8]
 
 
-@dataclass(frozen=True)
-class RowTensor:
-    """The entries of one sparse tensor, N >= 1.
-
-    Attributes:
-        shape: Of the tensor; at most 2**32 - 1 elements.
-        positions: Strictly increasing, in C order, int64, shape (N,).
-        levels: Non-zero, magnitudes up to `largest`, int8, shape (N,).
-        largest: K, 1 to 127.
-    """
-
-    shape: tuple[int, ...]
-    positions: NDArray[np.int64]
-    levels: Levels
-    largest: int
-
-
-def encode(tensors: Sequence[RowTensor]) -> bytes:
+def encode(tensors: Sequence[EntriesPart]) -> bytes:
     """Code all tensors as one stream."""
     encoder = Encoder()
     for tensor in tensors:

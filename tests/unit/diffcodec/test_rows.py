@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from diffcodec.coders import row_tables as tables
 from diffcodec.coders.row_grid import STRIP_ENTRIES, chain_signs, have_left_neighbours
-from diffcodec.coders.rows import Decoder, RowTensor, encode
+from diffcodec.coders.rows import Decoder, encode
+from diffcodec.coders.streams import EntriesPart
 from diffcodec.errors import FormatError
 from tests.unit.diffcodec.test_rans import reading
 
 Entries = tuple[NDArray[np.int64], NDArray[np.int8]]
 
 
-def decode(data: bytes, tensors: Sequence[RowTensor]) -> list[Entries]:
+def decode(data: bytes, tensors: Sequence[EntriesPart]) -> list[Entries]:
     """All tensors' entries; checks what holds of every run."""
     decoder = Decoder(reading(data), len(data))
     found = []
@@ -40,7 +41,7 @@ def decode(data: bytes, tensors: Sequence[RowTensor]) -> list[Entries]:
     return found
 
 
-def assert_comes_back(tensors: Sequence[RowTensor]) -> bytes:
+def assert_comes_back(tensors: Sequence[EntriesPart]) -> bytes:
     data = encode(tensors)
     for tensor, (positions, levels) in zip(tensors, decode(data, tensors), strict=True):
         np.testing.assert_array_equal(positions, tensor.positions)
@@ -50,16 +51,16 @@ def assert_comes_back(tensors: Sequence[RowTensor]) -> bytes:
 
 def tensor_of(
     shape: tuple[int, ...], mask: NDArray[np.bool_], largest: int, seed: int
-) -> RowTensor:
+) -> EntriesPart:
     """Random levels at the places of a mask that broadcasts to the shape."""
     positions = np.flatnonzero(np.broadcast_to(mask, shape))
     random = np.random.default_rng(seed)
     magnitudes = np.minimum(random.geometric(0.3, positions.size), largest)
     levels = (magnitudes * random.choice([-1, 1], positions.size)).astype(np.int8)
-    return RowTensor(shape, positions, levels, largest)
+    return EntriesPart(shape, positions, levels, largest)
 
 
-def clustered(rows: int, columns: int, density: float, largest: int, seed: int) -> RowTensor:
+def clustered(rows: int, columns: int, density: float, largest: int, seed: int) -> EntriesPart:
     """Rows and columns of log-normal density."""
     random = np.random.default_rng(seed)
     by_row = np.exp(random.normal(0, 1.2, (rows, 1)))
@@ -79,7 +80,7 @@ SHAPES = st.one_of(
 
 
 @st.composite
-def row_tensors(draw: st.DrawFn) -> RowTensor:
+def row_tensors(draw: st.DrawFn) -> EntriesPart:
     shape = draw(SHAPES)
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     mask = random.random(shape) < draw(st.sampled_from([0.0, 0.001, 0.05, 0.5, 1.0]))
@@ -95,7 +96,7 @@ def row_tensors(draw: st.DrawFn) -> RowTensor:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(row_tensors(), max_size=6))
-def test_any_tensors_come_back(tensors: list[RowTensor]) -> None:
+def test_any_tensors_come_back(tensors: list[EntriesPart]) -> None:
     assert_comes_back(tensors)
 
 
@@ -108,13 +109,13 @@ def test_a_few_entries_in_the_largest_tensor_come_back() -> None:
     size = 2**32 - 1
     positions = np.array([0, 1, 70_000, 2**31, size - 1])
     levels = np.array([1, -1, 127, -127, 3], dtype=np.int8)
-    assert_comes_back([RowTensor((size,), positions, levels, 127)])
+    assert_comes_back([EntriesPart((size,), positions, levels, 127)])
 
 
 def test_two_far_entries_of_a_wide_matrix_come_back() -> None:
     positions = np.array([0, 60_000 * 16_384 - 1])
     levels = np.array([1, 1], dtype=np.int8)
-    assert_comes_back([RowTensor((60_000, 16_384), positions, levels, 1)])
+    assert_comes_back([EntriesPart((60_000, 16_384), positions, levels, 1)])
 
 
 def test_clustered_rows_cost_less_than_the_entropy_of_the_density() -> None:
@@ -138,7 +139,7 @@ def test_signs_that_follow_their_column_cost_less_than_a_bit() -> None:
     tensor = clustered(512, 128, 0.1, 1, 5)
     by_column = np.random.default_rng(5).choice([-1, 1], 128).astype(np.int8)
     aligned = by_column[tensor.positions % 128]
-    following = RowTensor(tensor.shape, tensor.positions, aligned, 1)
+    following = EntriesPart(tensor.shape, tensor.positions, aligned, 1)
     data = assert_comes_back([following])
     assert len(data) < len(encode([tensor])) - 0.08 * tensor.positions.size
 
@@ -147,7 +148,7 @@ def test_signs_that_follow_their_neighbour_cost_less_than_a_bit() -> None:
     mask = np.repeat(np.random.default_rng(6).random((512, 32)) < 0.05, 4, axis=1)
     tensor = tensor_of((512, 128), mask, 1, 6)
     runs = (np.cumsum(np.diff(tensor.positions, prepend=-2) > 1) * 2_654_435_761 >> 7) % 2
-    alike = RowTensor(tensor.shape, tensor.positions, (2 * runs - 1).astype(np.int8), 1)
+    alike = EntriesPart(tensor.shape, tensor.positions, (2 * runs - 1).astype(np.int8), 1)
     data = assert_comes_back([alike])
     assert len(data) < len(encode([tensor])) - 0.06 * tensor.positions.size
 
@@ -199,7 +200,7 @@ def test_memory_for_many_entries_stays_bounded() -> None:
     assert peak_bytes < 24_000_000
 
 
-def sample() -> tuple[bytes, list[RowTensor]]:
+def sample() -> tuple[bytes, list[EntriesPart]]:
     tensors = [clustered(40, 20, 0.05, 15, 8), tensor_of((50,), np.arange(50) % 9 == 0, 2, 9)]
     return encode(tensors), tensors
 
@@ -233,7 +234,7 @@ def test_bytes_after_the_end_are_refused() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.binary(max_size=300), st.lists(row_tensors(), min_size=1, max_size=3))
-def test_any_bytes_give_entries_or_a_format_error(data: bytes, tensors: list[RowTensor]) -> None:
+def test_any_bytes_give_entries_or_a_format_error(data: bytes, tensors: list[EntriesPart]) -> None:
     try:
         decode(b"\x00" + (2**16).to_bytes(4, "little") + data, tensors)
     except FormatError:
@@ -243,7 +244,7 @@ def test_any_bytes_give_entries_or_a_format_error(data: bytes, tensors: list[Row
 @settings(deadline=None, max_examples=40)
 @given(st.lists(row_tensors(), min_size=1, max_size=3), st.data())
 def test_damaged_streams_give_entries_or_a_format_error(
-    tensors: list[RowTensor], data: st.DataObject
+    tensors: list[EntriesPart], data: st.DataObject
 ) -> None:
     damaged = bytearray(encode(tensors))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -256,9 +257,11 @@ def test_damaged_streams_give_entries_or_a_format_error(
 
 @settings(deadline=None, max_examples=40)
 @given(row_tensors(), row_tensors())
-def test_a_lying_header_gives_entries_or_a_format_error(told: RowTensor, true: RowTensor) -> None:
+def test_a_lying_header_gives_entries_or_a_format_error(
+    told: EntriesPart, true: EntriesPart
+) -> None:
     count = min(told.positions.size, int(np.prod(true.shape)))
-    lie = RowTensor(true.shape, np.arange(count), np.ones(count, dtype=np.int8), told.largest)
+    lie = EntriesPart(true.shape, np.arange(count), np.ones(count, dtype=np.int8), told.largest)
     try:
         decode(encode([told]), [lie])
     except FormatError:
