@@ -5,16 +5,14 @@ result. Decoding goes from bytes to positions and levels, the checksum included;
 `benchmarks.run`'s business.
 """
 
-from collections.abc import Collection
 from typing import Any
 
 from diffcodec.bench.errors import BenchmarkError
 from diffcodec.bench.peer import NO_LEVELS, Coded, Peer
 from diffcodec.bench.timing import timed
 from diffcodec.bench.work import Work
-from diffcodec.diff import Diff
-from diffcodec.errors import UnsupportedError
-from diffcodec.file import decode, encode, encoded_size
+from diffcodec.coders.layers import available_coders
+from diffcodec.file import decode, encode
 from diffcodec.fitting.lossless import lossless_diff
 from diffcodec.header import Coder
 
@@ -24,7 +22,7 @@ class Sparse:
 
     is_in_process = True
 
-    def __init__(self, name: str, coders: Collection[Coder]) -> None:
+    def __init__(self, name: str, coders: frozenset[Coder]) -> None:
         self.name = name
         self._coders = coders
 
@@ -32,14 +30,10 @@ class Sparse:
         """There are no levels, or this machine lacks a coder."""
         if work.diff is None:
             return NO_LEVELS
-        name, change = min(work.changes.items(), key=lambda item: item[1].positions.size)
-        try:
-            encoded_size(Diff.of(work.base.layout, None, {name: change}), self._coders)
-        except UnsupportedError as error:
-            return str(error)
-        except ValueError:
-            return "not in this build"
-        return None
+        lacking = sorted(self._coders - available_coders())
+        return (
+            f"needs coder {', '.join(lacking)}, a C extension not built here" if lacking else None
+        )
 
     def encode(self, work: Work) -> Coded[bytes]:
         """From positions and levels to the file."""
@@ -70,7 +64,7 @@ class Lossless:
     def encode(self, work: Work) -> Coded[bytes]:
         """From both checkpoints to the file."""
         base, new = work.fresh_base(), work.new
-        coders = tuple(Coder)
+        coders = available_coders()
         return Coded(*timed(lambda: encode(lossless_diff(base, new), base, coders)))
 
     def decode(self, work: Work, data: bytes) -> Coded[Any]:
@@ -84,6 +78,5 @@ class Lossless:
 
 def our_coders() -> tuple[Peer, ...]:
     """Each coder alone, all of them together, and lossless."""
-    single = tuple(Sparse(f"diffcodec {coder.name.lower()}", (coder,)) for coder in Coder)
-    auto = (Sparse("diffcodec auto", tuple(Coder)),) if len(Coder) > 1 else ()
-    return (*single, *auto, Lossless())
+    single = tuple(Sparse(f"diffcodec {coder}", frozenset({coder})) for coder in Coder)
+    return (*single, Sparse("diffcodec auto", available_coders()), Lossless())

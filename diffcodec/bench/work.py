@@ -19,9 +19,9 @@ from diffcodec.bench.errors import BenchmarkError
 from diffcodec.bench.generations import NextGeneration
 from diffcodec.changes import Codebook, Scale, SparseDiff, Uniform
 from diffcodec.diff import Diff, apply
+from diffcodec.fitting.magnitudes import centroids
 from diffcodec.parameters import ParameterSet
 
-LLOYD_ROUNDS = 30
 FLOAT32_BYTES = 4
 
 Levels = NDArray[np.int8]
@@ -67,7 +67,7 @@ class Work:
         Raises:
             BenchmarkError: nothing changes.
         """
-        quantise = centroids if has_codebook else even_levels
+        quantise = own_centroids if has_codebook else even_levels
         changes = {}
         for name, delta in generation.deltas.items():
             positions = np.flatnonzero(delta)
@@ -156,24 +156,15 @@ def even_levels(values: NDArray[np.float32], levels: int) -> tuple[Levels, Scale
     return (np.sign(values) * nearest).astype(np.int8), Uniform(step)
 
 
-def centroids(values: NDArray[np.float32], levels: int) -> tuple[Levels, Scale]:
-    """At most K magnitudes by Lloyd's algorithm, from quantiles; signs are kept apart.
+def own_centroids(values: NDArray[np.float32], levels: int) -> tuple[Levels, Scale]:
+    """At most K magnitudes by Lloyd's algorithm; signs are kept apart.
 
     Args:
         values: Non-zero, float32 (N,), N >= 1.
         levels: K.
     """
     magnitudes = np.abs(values.astype(np.float64))
-    centres = np.unique(np.quantile(magnitudes, (np.arange(levels) + 0.5) / levels))
-    for _ in range(LLOYD_ROUNDS):
-        nearest = _nearest(magnitudes, centres)
-        counts = np.bincount(nearest, minlength=centres.size)
-        sums = np.bincount(nearest, magnitudes, centres.size)
-        centres = np.unique((sums[counts > 0] / counts[counts > 0]).astype(np.float32))
-    nearest = _nearest(magnitudes, centres) + 1
+    centres = np.unique(centroids(magnitudes, None, levels).astype(np.float32))
+    borders = (centres[1:].astype(np.float64) + centres[:-1]) / 2
+    nearest = np.searchsorted(borders, magnitudes) + 1
     return (np.sign(values) * nearest).astype(np.int8), Codebook(tuple(map(float, centres)))
-
-
-def _nearest(magnitudes: NDArray[np.float64], centres: NDArray[np.floating]) -> NDArray[np.int64]:
-    borders = (centres[1:] + centres[:-1]) / 2
-    return np.searchsorted(borders, magnitudes)

@@ -18,7 +18,7 @@ from diffcodec.bench.ours import Lossless, our_coders
 from diffcodec.bench.peer import Coded
 from diffcodec.bench.peers import standard_peers
 from diffcodec.bench.rnnt import _shapes, rnnt
-from diffcodec.bench.work import Work, centroids, even_levels
+from diffcodec.bench.work import Work, even_levels, own_centroids
 from diffcodec.changes import Codebook, Uniform
 from diffcodec.parameters import ParameterSet
 from diffcodec.weights import write_weights
@@ -166,14 +166,14 @@ def test_even_levels_reach_the_largest_and_never_vanish():
 
 def test_centroids_are_the_means_of_what_is_near_them():
     values = np.array([1.0, -1.2, 3.0, -3.2, 3.1], np.float32)
-    levels, scale = centroids(values, 2)
+    levels, scale = own_centroids(values, 2)
     assert levels.tolist() == [1, -1, 2, -2, 2]
     assert isinstance(scale, Codebook)
     assert scale.magnitudes == pytest.approx((1.1, 3.1))
 
 
 def test_fewer_values_than_centroids_are_each_their_own():
-    levels, scale = centroids(np.array([2.0, -2.0], np.float32), 4)
+    levels, scale = own_centroids(np.array([2.0, -2.0], np.float32), 4)
     assert levels.tolist() == [1, -1]
     assert scale == Codebook((2.0,))
 
