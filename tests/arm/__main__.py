@@ -32,7 +32,7 @@ def main() -> int:
     tree = copy_tree(machine, folder / "tree")
     here = digests.all_digests()
     try:
-        there = json.loads(machine.python("-m", "tests.arm.digests", path=[tree]))
+        there = json.loads(machine.python("-m", "tests.arm.digests", folder=tree))
     except subprocess.SubprocessError as error:
         print(f"test-arm: the emulated Python failed: {error}", file=sys.stderr)
         return 1

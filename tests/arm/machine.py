@@ -5,7 +5,7 @@ configuration of their own (from the sources that the host already uses) and unp
 `dpkg -x`. No chroot, no binfmt: qemu looks for every file in the folder first, then on the host.
 
     machine = prepare(Path(".arm"))       # half a minute the first time, 750 MB; kept
-    machine.python("-c", "import platform; print(platform.machine())")
+    machine.python("-c", "import os; print(os.uname().machine)", folder=Path())
 """
 
 import os
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -48,19 +48,19 @@ class Machine:
     root: Path
     tools: Path
 
-    def python(self, *args: str, path: Sequence[Path] = (), timeout_s: float = 600) -> str:
+    def python(self, *args: str, folder: Path, timeout_s: float = 600) -> str:
         """Run the emulated Python and give its standard output.
 
         Args:
             args: Of the interpreter.
-            path: Folders to import from, before the wheels.
+            folder: Where to run, and to import from before the wheels.
             timeout_s: The emulation hangs rather than fails at some mistakes.
         """
-        import_path = os.pathsep.join(map(str, [*path, self.site]))
-        variables = {"PYTHONHOME": self.root / "usr", "PYTHONPATH": import_path}
+        variables = {"PYTHONHOME": self.root / "usr", "PYTHONPATH": self.site}
         settings = [part for name in variables for part in ("-E", f"{name}={variables[name]}")]
         done = subprocess.run(
             [self.tool("qemu-aarch64-static"), "-L", self.root, *settings, self._python, *args],
+            cwd=folder,
             stdout=subprocess.PIPE,
             text=True,
             check=True,

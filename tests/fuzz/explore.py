@@ -5,6 +5,7 @@ python -m tests.fuzz.explore TARGET CORPUS [libFuzzer's arguments: -max_total_ti
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from random import Random
 
@@ -23,6 +24,7 @@ from tests.fuzz.targets import INPUTS, TARGETS
 
 def main() -> None:
     """Fuzz until libFuzzer ends the process."""
+    warnings.simplefilter("error", RuntimeWarning)
     name = sys.argv.pop(1)
     target, corpus = TARGETS[name], Path(sys.argv[1])
     for stem, data in target.seeds().items():

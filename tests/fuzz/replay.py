@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 from tests.fuzz import native
@@ -26,6 +27,7 @@ def main() -> int:
         native.load()
     else:
         faulthandler.enable()
+    warnings.simplefilter("error", RuntimeWarning)
     failed = 0
     for name in sys.argv[1:]:
         path = Path(name)

@@ -13,8 +13,11 @@ from tests.fuzz.mutations import mutated, mutated_header, parts, resealed
 from tests.fuzz.properties import base, check_file, check_header
 from tests.fuzz.targets import GOLDEN, INPUTS, golden_files, target_of
 
+# numpy warns where arithmetic goes wrong unnoticed; a device's log is no place for that.
+pytestmark = pytest.mark.filterwarnings("error")
+
 SEEDS = golden_files()
-SMALL = ["sparse-2-levels", "hash-3"]
+SMALL = ["sparse-2-levels", "sparse-2-levels.max", "hash-3"]
 
 
 @pytest.mark.parametrize("path", sorted(INPUTS.iterdir()), ids=lambda path: path.name)
@@ -29,7 +32,7 @@ def test_golden_files_keep_the_properties(name: str):
     assert resealed(SEEDS[name]) == SEEDS[name]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=300)
 @given(st.sampled_from(sorted(SEEDS)), st.randoms(use_true_random=False), st.integers(1, 4))
 def test_mutated_and_resealed_files_decode_or_are_refused(name: str, random: Random, times: int):
     data = SEEDS[name]
