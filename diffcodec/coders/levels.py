@@ -81,6 +81,7 @@ def _bits_of(symbols: int) -> int:
 
 
 def _signed(magnitudes: Symbols, is_negative: NDArray[np.bool_]) -> Levels:
-    levels = magnitudes.view(np.int8).copy()
-    np.negative(levels, out=levels, where=is_negative)
+    # Two's complement: -x is ~x + 1.
+    negative = is_negative.view(np.int8)
+    levels: Levels = (magnitudes.view(np.int8) ^ -negative) + negative
     return levels

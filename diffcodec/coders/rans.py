@@ -42,6 +42,8 @@ READ_BYTES = 65_536
 REBUILD_SHARE = 8
 # The weight of one symbol against the prior counts that a model starts from.
 COUNT_STEP = 16
+# A call teaches by its first symbols alone where it is longer: by then the tables know enough.
+LEARNT_SYMBOLS = 1 << 14
 # Counts are halved above this, so that tables follow data that drifts.
 MAX_WEIGHT = 1 << 22
 
@@ -61,6 +63,7 @@ class Model:
     def __init__(self, prior: NDArray[np.int64]) -> None:
         self.contexts, self.alphabet = prior.shape
         self.weights = prior.astype(np.int64)
+        self.seen = 0  # symbols that were coded, of all contexts
         self._fresh = np.zeros(self.contexts, dtype=np.int64)
         self._sums = self.weights.sum(axis=1)
         self._is_stale = np.ones(self.contexts, dtype=bool)
@@ -88,7 +91,8 @@ class Model:
 
     def learn(self, contexts: Indices, symbols: NDArray[np.uint8]) -> None:
         """Count the symbols of a call, after it was coded."""
-        flat = contexts * self.alphabet + symbols
+        self.seen += symbols.size
+        flat = contexts[:LEARNT_SYMBOLS] * self.alphabet + symbols[:LEARNT_SYMBOLS]
         hits = np.bincount(flat, minlength=self.weights.size).reshape(self.weights.shape)
         hits *= COUNT_STEP
         self.weights += hits

@@ -116,7 +116,7 @@ class Encoder:
         symbols = _gap_symbols(gaps, shifts)
         weights: Floats = (self._tables.gaps.weights + 1).astype(np.float64)
         bits = float(gap_bits(symbols, shifts).sum()) + CELL_BITS * counts.size
-        for part in calls(contexts.size, 0, FIRST_GAP_CALL):
+        for part in calls(contexts.size, self._tables.gaps.seen, FIRST_GAP_CALL):
             bits += _bits_of(weights, contexts[part], symbols[part])
         return bits + sum(_entropy_bits(labels) for labels in plan[:2])
 
@@ -128,7 +128,7 @@ class Encoder:
         mode = self._cheapest_mode(labels, axis)
         self._symbol(self._tables.modes, axis, mode)
         model = self._axes.model(mode)
-        for part in label_calls(mode, labels.size):
+        for part in label_calls(mode, labels.size, model.seen):
             contexts = self._axes.contexts(mode, axis, labels, part)
             self._writer.symbols(model, contexts, labels[part])
         self._axes.remember(labels)
@@ -136,9 +136,10 @@ class Encoder:
 
     def _cheapest_mode(self, labels: Labels, axis: int) -> int:
         def bits(mode: int) -> float:
-            weights: Floats = (self._axes.model(mode).weights + 1).astype(np.float64)
+            model = self._axes.model(mode)
+            weights: Floats = (model.weights + 1).astype(np.float64)
             total = 0.0
-            for part in label_calls(mode, labels.size):
+            for part in label_calls(mode, labels.size, model.seen):
                 contexts = self._axes.contexts(mode, axis, labels, part)
                 total += _bits_of(weights, contexts, labels[part])
             return total
@@ -156,7 +157,7 @@ class Encoder:
         self._bits(gap_set, 1)
         contexts, shifts = grid.gap_contexts(counts, gap_set)
         symbols = _gap_symbols(gaps, shifts)
-        for part in calls(contexts.size, 0, FIRST_GAP_CALL):
+        for part in calls(contexts.size, self._tables.gaps.seen, FIRST_GAP_CALL):
             self._writer.symbols(self._tables.gaps, contexts[part], symbols[part])
         base = np.where(symbols == tables.GAP_ESCAPE, 0, tables.GAP_BASE[symbols] << shifts)
         self._writer.bits(gaps - base, gap_bits(symbols, shifts))

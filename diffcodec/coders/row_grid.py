@@ -255,11 +255,11 @@ class Axes:
         return labels[2 * part.start - part.stop : part.start].astype(np.int64)
 
 
-def label_calls(mode: int, length: int) -> Iterator[slice]:
-    """How the labels of an axis are cut into calls."""
+def label_calls(mode: int, length: int, seen: int) -> Iterator[slice]:
+    """How the labels of an axis are cut into calls, by what their model has seen."""
     if mode == tables.QUARTER:
         return (slice(at, at + length // 4) for at in range(0, length, length // 4))
-    return calls(length, 0, FIRST_CALL)
+    return calls(length, seen, FIRST_CALL)
 
 
 def calls(count: int, seen: int, first: int) -> Iterator[slice]:

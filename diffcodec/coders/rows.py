@@ -134,13 +134,12 @@ class Decoder:
         grid = Grid(self._labels(extent[0], 0), self._labels(extent[1], 1))
         counts = self._counts(grid, count)
         in_cells = grid.positions(counts, self._gaps(grid, counts))
-        # Cells are increasing runs, which the stable sort merges.
-        positions = np.sort(in_cells, kind="stable").astype(np.int64)
+        positions = np.sort(in_cells)
         last = first * tensor.columns + int(positions[-1])
         if last >= tensor.size:
             raise FormatError(f"expected positions below {tensor.size}, found {last}")
         levels = self._levels(tensor, grid, positions)
-        return positions + first * tensor.columns, levels
+        return positions + np.int64(first * tensor.columns), levels
 
     def _labels(self, length: int, axis: int) -> Labels:
         mode = int(self._reader.symbols(self._tables.modes, np.array([axis]))[0])
@@ -150,7 +149,7 @@ class Decoder:
         if mode not in self._axes.modes(length):
             raise FormatError(f"labels: expected a mode for {length} lines, found {mode}")
         model = self._axes.model(mode)
-        for part in label_calls(mode, length):
+        for part in label_calls(mode, length, model.seen):
             contexts = self._axes.contexts(mode, axis, labels, part)
             labels[part] = self._reader.symbols(model, contexts)
         self._axes.remember(labels)
@@ -172,7 +171,7 @@ class Decoder:
     def _gaps(self, grid: Grid, counts: Indices) -> Indices:
         contexts, shifts = grid.gap_contexts(counts, self._bits(1))
         symbols = np.empty(contexts.size, dtype=np.uint8)
-        for part in calls(contexts.size, 0, FIRST_GAP_CALL):
+        for part in calls(contexts.size, self._tables.gaps.seen, FIRST_GAP_CALL):
             symbols[part] = self._reader.symbols(self._tables.gaps, contexts[part])
         gaps = tables.GAP_BASE[symbols] << shifts
         low = self._reader.bits(gap_bits(symbols, shifts))
@@ -182,10 +181,11 @@ class Decoder:
         gaps[is_escape] = 0
         return gaps + low
 
-    def _levels(self, tensor: TensorState, grid: Grid, positions: Indices) -> Levels:
-        rows = positions // tensor.columns
-        labels = grid.row_labels[rows].astype(np.int64)
-        columns = positions - rows * tensor.columns
+    def _levels(
+        self, tensor: TensorState, grid: Grid, positions: NDArray[np.int32]
+    ) -> Levels:
+        rows = positions // np.int32(tensor.columns)
+        labels = grid.row_labels.astype(np.int64)[rows]
         if not tensor.seen:
             tensor.start_levels(self._sign_mode())
         for label in tensor.unknown_labels(grid):
@@ -199,14 +199,20 @@ class Decoder:
         if tensor.sign_mode == tables.JOINT:
             is_negative = (symbols & 1).astype(bool)
             symbols >>= 1
-        elif tensor.sign_mode == tables.BY_COLUMN:
-            is_negative = self._signs_by_column(tensor, columns)
         else:
-            is_negative = self._signs_by_neighbour(tensor, have_left_neighbours(positions, columns))
+            is_negative = self._signs(tensor, positions, positions - rows * tensor.columns)
         tensor.learn(self._tables, labels, symbols)
-        levels = symbols.view(np.int8) + np.int8(1)
-        np.negative(levels, out=levels, where=is_negative)
+        # Two's complement: -x is ~x + 1.
+        negative = is_negative.view(np.int8)
+        levels: Levels = ((symbols.view(np.int8) + np.int8(1)) ^ -negative) + negative
         return levels
+
+    def _signs(
+        self, tensor: TensorState, positions: NDArray[np.int32], columns: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        if tensor.sign_mode == tables.BY_COLUMN:
+            return self._signs_by_column(tensor, columns.astype(np.int64))
+        return self._signs_by_neighbour(tensor, have_left_neighbours(positions, columns))
 
     def _sign_mode(self) -> int:
         mode = self._bits(SIGN_MODE_BITS)
