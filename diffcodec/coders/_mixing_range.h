@@ -6,8 +6,7 @@
  * interval; so it never ends in a zero byte, and there is exactly one for given bits.
  *
  * Logits: natural log-odds, 65,536 = 1 nat. Right shifts of negative numbers round downwards
- * (arithmetic shift, as every compiler that CPython is built with does; setup checks nothing,
- * a golden file would). */
+ * (arithmetic shift, as every compiler that CPython is built with does). */
 
 #ifndef MIXING_RANGE_H
 #define MIXING_RANGE_H
@@ -193,6 +192,21 @@ static ALWAYS_INLINE int code_bit(Range *c, const int decoding, uint32_t p, int 
     return bit;
 }
 
+/* The same for a bit that may well be either: no jump for the processor to guess wrong. */
+static ALWAYS_INLINE int code_open_bit(Range *c, const int decoding, uint32_t p, int bit)
+{
+    if (!decoding) {
+        return code_bit(c, decoding, p, bit);
+    }
+    const uint64_t bound = (c->range >> 16) * p;
+    bit = c->low < bound;
+    const uint64_t lower = (uint64_t)0 - (uint64_t)bit;      /* all ones for a 1 */
+    c->low -= bound & ~lower;
+    c->range = (bound & lower) | ((c->range - bound) & ~lower);
+    renormalise(c, decoding);
+    return bit;
+}
+
 /* Code a run of zeros and the 1 that ends it, element k being 1 with probability p[k] / 65536.
  * Returns the zeros before the 1; `length` if there is none. Encoding is told that number. The
  * same bits as code_bit gives, with the interval in registers. */
@@ -287,8 +301,8 @@ static ALWAYS_INLINE int code_voted(Range *c, const int decoding, const uint16_t
         logit += voters[k]->logit;
     }
     uint32_t p = squash(table, logit);
-    bit = code_bit(c, decoding, p, bit);
-    int32_t error = (bit ? ONE : 0) - (int32_t)p;
+    bit = code_open_bit(c, decoding, p, bit);
+    const int32_t error = bit * ONE - (int32_t)p;
     for (int k = 0; k < VOTERS; k++) {
         Vote *vote = voters[k];
         vote->logit = clamp32(vote->logit + (error * rates[vote->seen] >> 14), VOTE_LIMIT);

@@ -9,6 +9,7 @@ enum {
     SEGMENT = 96,                  /* most elements that one "all zero" flag may cover */
     WIDTH_MOST = 65536,
     HISTORY_MOST = 1 << 24,        /* larger tensors do without their gates' history */
+    GATE_CONTEXTS = 8,             /* which of three gates have a non-zero here */
     FACTORS = 4,                   /* rank of the sign model */
     SIGN_INPUTS = 5,
     Q_CLASSES = 10,                /* classes of one magnitude context */
@@ -19,6 +20,7 @@ enum {
     STRIDE = 8, STRIDE_SHORT = 2,
     ROW_RATES = 1024,
     EMPTY_RATES = 60,
+    EMPTY_MOST = ONE,              /* expected non-zeros from which emptiness is not asked */
 };
 
 typedef struct {
@@ -31,8 +33,8 @@ typedef struct {
     int32_t shares[SEEN_HITS + 5];
     /* What one tensor teaches the next. */
     int32_t weight_column[2], weight_row[2], weight_gate[2];   /* 2^20 = 1; [gates are there] */
-    int32_t gate[4 * 16];
-    uint8_t gate_hits[4 * 16];
+    int32_t gate[4 * GATE_CONTEXTS];
+    uint8_t gate_hits[4 * GATE_CONTEXTS];
     uint32_t empty[64 * 8];        /* 2^22 = 1 */
     uint8_t empty_seen[64 * 8];
     int32_t lift[64 * 2];
@@ -52,7 +54,6 @@ typedef struct {
     int16_t *column_rate, *column_leaning;
     int32_t *column_factor, *column_mean;
     uint8_t *column_seen;
-    int8_t *above;
     int8_t *history;               /* all elements but the last `lag` */
     size_t column_room, history_room;
 } Sparse;
@@ -100,14 +101,13 @@ static void sparse_free(Sparse *s)
     free(s->column_factor);
     free(s->column_mean);
     free(s->column_seen);
-    free(s->above);
     free(s->history);
 }
 
 /* What the tensors before taught is a start, but the first values of this one weigh more. */
 static void doubt(Sparse *s)
 {
-    for (int k = 0; k < 4 * 16; k++) {
+    for (int k = 0; k < 4 * GATE_CONTEXTS; k++) {
         s->gate_hits[k] = s->gate_hits[k] > DOUBT ? DOUBT : s->gate_hits[k];
     }
     for (int k = 0; k < VOTERS; k++) {
@@ -141,7 +141,6 @@ static int sparse_begin(Sparse *s, int64_t size, int32_t width, int64_t lag, int
         GROW(column_factor, room * FACTORS);
         GROW(column_mean, room);
         GROW(column_seen, room);
-        GROW(above, room);
         s->column_room = room;
     }
     const size_t history = lag ? (size_t)(size - lag) : 0;
@@ -154,7 +153,6 @@ static int sparse_begin(Sparse *s, int64_t size, int32_t width, int64_t lag, int
     memset(s->column, 0, room * sizeof *s->column);
     memset(s->column_leaning, 0, room * sizeof *s->column_leaning);
     memset(s->column_seen, 0, room);
-    memset(s->above, 0, room);
     if (lag) {
         memset(s->history, 0, history);
     }
@@ -289,13 +287,13 @@ static ALWAYS_INLINE int code_sign(Sparse *s, Range *c, const int decoding, int3
         logit += s->sign_weight[k] * inputs[k] >> 12;
     }
     uint32_t p = squash(s->squash, (int32_t)clamp64(logit, 11 * ONE));
-    positive = code_bit(c, decoding, p, positive);
-    int64_t error = (positive ? ONE : 0) - (int64_t)p;
+    positive = code_open_bit(c, decoding, p, positive);
+    const int64_t error = positive * (int64_t)ONE - (int64_t)p;
     for (int k = 0; k < SIGN_INPUTS; k++) {
         s->sign_weight[k] = clamp64(s->sign_weight[k] + (error * inputs[k] >> 16), 8 * ONE);
     }
-    int64_t miss = (positive ? ONE : 0)
-                   - (int64_t)squash(s->squash, (int32_t)clamp64(dot * 16, 11 * ONE));
+    const int64_t miss = positive * (int64_t)ONE
+                         - (int64_t)squash(s->squash, (int32_t)clamp64(dot * 16, 11 * ONE));
     for (int d = 0; d < FACTORS; d++) {
         int64_t own = s->factor[d], other = column[d];
         s->factor[d] = (int32_t)clamp64(own + (miss * other >> 16), 8 << 12);
@@ -346,7 +344,7 @@ static ALWAYS_INLINE int code_empty(Sparse *s, Range *c, const int decoding, Seg
 {
     uint32_t mass = (uint32_t)g->length * squash(s->squash, s->base + s->row);
     g->lift = NULL;
-    if (mass >= 3 * ONE || s->remaining > s->left - g->length) {
+    if (mass >= EMPTY_MOST || s->remaining > s->left - g->length) {
         return 0;
     }
     int32_t q = mass_class(mass);
@@ -360,7 +358,6 @@ static ALWAYS_INLINE int code_empty(Sparse *s, Range *c, const int decoding, Seg
     if (is_empty) {
         s->row -= (int32_t)((int64_t)mass * row_rate(s) >> 15);
         s->row = s->row < -5 * ONE ? -5 * ONE : s->row;
-        memset(s->above + g->start, 0, (size_t)g->length);
     }
     g->lift = s->lift + q * 2;
     return is_empty;
@@ -375,11 +372,8 @@ static ALWAYS_INLINE void predict(Sparse *s, Segment *g)
         g->gate[g->gates] = s->history + s->at - (g->gates + 1) * s->lag;
         g->gates++;
     }
-    const int8_t *above = s->above + g->start;
     const int32_t *column = s->column + g->start;
-    for (int j = 0; j < length; j++) {
-        g->context[j] = (uint8_t)((above[j] != 0) << 3);
-    }
+    memset(g->context, 0, sizeof g->context);
     for (int k = 0; k < g->gates; k++) {
         const int8_t *gate = g->gate[k];
         const uint8_t flag = (uint8_t)(4 >> k);
@@ -389,9 +383,9 @@ static ALWAYS_INLINE void predict(Sparse *s, Segment *g)
     }
     const int16_t by_column = (int16_t)(s->weight_column[g->gates > 0] >> 8);   /* 2^12 = 1 */
     const int32_t by_gate = s->weight_gate[g->gates > 0] >> 8;
-    const int32_t *votes = s->gate + g->gates * 16;
-    int32_t gate_logit[16];
-    for (int k = 0; k < 16; k++) {
+    const int32_t *votes = s->gate + g->gates * GATE_CONTEXTS;
+    int32_t gate_logit[GATE_CONTEXTS];
+    for (int k = 0; k < GATE_CONTEXTS; k++) {
         gate_logit[k] = s->base + ((votes[k] >> 6) * by_gate >> 6);
     }
     for (int j = 0; j < length; j++) {
@@ -481,10 +475,10 @@ static ALWAYS_INLINE void code_elements(Sparse *s, Range *c, const int decoding,
 static ALWAYS_INLINE void learn(Sparse *s, Segment *g)
 {
     const int32_t length = g->length;
-    int32_t *column = s->column + g->start, *votes = s->gate + g->gates * 16;
+    int32_t *column = s->column + g->start, *votes = s->gate + g->gates * GATE_CONTEXTS;
     int16_t *rates = s->column_rate + g->start;
-    uint8_t *hits = s->gate_hits + g->gates * 16;
-    int32_t column_slope = 0, total = 0, gate_error[16] = {0};
+    uint8_t *hits = s->gate_hits + g->gates * GATE_CONTEXTS;
+    int32_t column_slope = 0, total = 0, gate_error[GATE_CONTEXTS] = {0};
     int64_t gate_slope = 0;
     for (int j = 0; j < length; j++) {
         column_slope += g->errors[j] * g->narrow[j] >> 8;
@@ -493,20 +487,23 @@ static ALWAYS_INLINE void learn(Sparse *s, Segment *g)
     for (int j = 0; j < length; j++) {
         column[j] = clamp32(column[j] + (g->errors[j] * rates[j] >> 13), 5 * ONE);
     }
-    for (int j = 0; j < length; j++) {
-        if (g->context[j]) {
+    /* Most contexts are 0, so look at eight of them at once; those behind the end are 0 too. */
+    for (int at = 0; at < length; at += 8) {
+        uint64_t any;
+        memcpy(&any, g->context + at, sizeof any);
+        for (int j = at; any && j < at + 8 && j < length; j++) {
             gate_error[g->context[j]] += g->errors[j];
             total -= g->errors[j];
         }
     }
-    gate_error[0] = total;
+    gate_error[0] += total;
     for (int k = 0; k < g->found; k++) {
         int32_t j = g->found_at[k];
         uint8_t *seen = hits + g->context[j];
         *seen = (uint8_t)(*seen + (*seen < HITS_MOST));
         rates[j] = s->column_rates[s->column_seen[g->start + j]];
     }
-    for (int k = 0; k < 16; k++) {
+    for (int k = 0; k < GATE_CONTEXTS; k++) {
         gate_slope += (int64_t)gate_error[k] * (votes[k] >> 6);
         int64_t step = (int64_t)gate_error[k] * s->gate_rates[hits[k]] >> 13;
         votes[k] = (int32_t)clamp64(votes[k] + step, 5 * ONE);
@@ -545,7 +542,6 @@ static ALWAYS_INLINE int32_t code_segment(Sparse *s, Range *shared, const int de
         if (s->remaining) {        /* else the rest of the tensor is zero: nothing to learn for */
             learn(s, &g);
             s->row_mass = s->row_mass < 1u << 30 ? s->row_mass : 1u << 30;
-            memcpy(s->above + start, levels, (size_t)length);
             if (s->lag && s->at < s->size - s->lag) {
                 int64_t room = s->size - s->lag - s->at;
                 memcpy(s->history + s->at, levels, (size_t)(length < room ? length : room));

@@ -12,8 +12,8 @@ the way; what one tensor taught helps the next, so tensors must come in the same
     positions, levels = decoder.take(131_072)       # until the tensor is covered
     decoder.finish()
 
-Decoders work in bounded memory: the models (about 0.2 MB), up to 33 B for each column of a
-matrix (at most 65,536 of them), 16 MB of history at most, and a window of the coded bytes.
+Decoders work in bounded memory: the models (0.4 MB at most), 29 B for each column of a matrix
+(at most 65,536 of them), 14.7 MB of history at most, and a window of 70 kB of coded bytes.
 Every byte string decodes to something or raises FormatError. Nothing here knows of files;
 nothing of the result depends on the machine.
 

@@ -68,9 +68,9 @@ class RangeDecoder:
     def raw(self, bits: int) -> int:
         """A number of 0..16 bits, all equally likely."""
         part = self._range >> bits
-        number = min(self._value // part, 2**bits - 1)
+        number = min(self._value // part, (1 << bits) - 1)
         self._value -= part * number
-        is_last = number == 2**bits - 1
+        is_last = number == (1 << bits) - 1
         self._range = self._range - part * number if is_last else part
         self._renormalise()
         return number

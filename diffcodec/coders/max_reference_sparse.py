@@ -16,6 +16,8 @@ from diffcodec.coders.mixing_tables import EMPTY, LIFT
 from diffcodec.errors import FormatError
 
 SEGMENT = 96
+GATE_CONTEXTS = 8
+EMPTY_MOST = ONE
 FACTORS = 4
 SEEN_HITS = 63
 EMPTY_RATES = 60
@@ -34,8 +36,10 @@ class Learnt:
     column_weight: list[int] = field(default_factory=lambda: [838_861] * 2)
     row_weight: list[int] = field(default_factory=lambda: [629_146] * 2)
     gate_weight: list[int] = field(default_factory=lambda: [838_861] * 2)
-    gate: list[list[int]] = field(default_factory=lambda: [[0] * 16 for _ in range(4)])
-    gate_hits: list[list[int]] = field(default_factory=lambda: [[0] * 16 for _ in range(4)])
+    gate: list[list[int]] = field(default_factory=lambda: [[0] * GATE_CONTEXTS for _ in range(4)])
+    gate_hits: list[list[int]] = field(
+        default_factory=lambda: [[0] * GATE_CONTEXTS for _ in range(4)]
+    )
     empty: dict[tuple[int, bool, bool, bool], int] = field(default_factory=dict)
     empty_seen: dict[tuple[int, bool, bool, bool], int] = field(default_factory=dict)
     lift: dict[int, list[int]] = field(default_factory=dict)
@@ -129,7 +133,7 @@ class Tensor:
     def is_empty(self, at: int, start: int, length: int) -> tuple[bool, int | None]:
         """Whether all elements are zero, and the class of what was expected where it was asked."""
         mass = length * squash(self.base + self.row)
-        if mass >= 3 * ONE or self.remaining > self.matrix.size - at - length:
+        if mass >= EMPTY_MOST or self.remaining > self.matrix.size - at - length:
             return False, None
         octave = max(1, mass).bit_length() - 1
         asked = 2 * octave + (mass >> (octave - 1) & 1 if octave else 0)
@@ -150,12 +154,9 @@ class Tensor:
         return ROW_RATES[min(len(ROW_RATES) - 1, self.row_mass >> 12)]
 
     def context(self, at: int, gates: int) -> int:
-        """Which of the element above and those of the three gates before are not zero."""
-        width, lag = self.matrix.width, self.matrix.lag
-        context = 8 * (at >= width and self.levels[at - width] != 0)
-        for k in range(gates):
-            context += (4 >> k) * (self.levels[at - (k + 1) * lag] != 0)
-        return context
+        """Which of the up to three gates before have a non-zero here: the last counts 4."""
+        lag = self.matrix.lag
+        return sum((4 >> k) * (self.levels[at - (k + 1) * lag] != 0) for k in range(gates))
 
     def logits(self, start: int, contexts: list[int], gates: int) -> tuple[list[int], list[int]]:
         """What is known of each element before the first; and the columns' part, 2^10 = 1."""
@@ -289,7 +290,7 @@ class Tensor:
         """Columns, gate contexts and weights, once the segment is known."""
         votes, hits = self.learnt.gate[gates], self.learnt.gate_hits[gates]
         column_slope = 0
-        gate_error = [0] * 16
+        gate_error = [0] * GATE_CONTEXTS
         for j, error in enumerate(errors):
             column = start + j
             column_slope += error * narrow[j] >> 8
