@@ -286,7 +286,9 @@ typedef struct {
 
 enum {
     VOTERS = 5,
-    SEEN_MOST = 48,                /* from here on a vote moves by 3/64 of the error */
+    SEEN_MOST = 255,
+    LEAST_SPARSE = 768,            /* a vote never moves by less than 3/64 of the error, */
+    LEAST_STREAM = 96,             /* or 3/512 where the data changes less on its way */
     VOTE_LIMIT = 8 * ONE,
 };
 
@@ -311,12 +313,12 @@ static ALWAYS_INLINE int code_voted(Range *c, const int decoding, const uint16_t
     return bit;
 }
 
-/* rates[n] = 1.5 / (n + 1.5), at least 3/64, 16384 = 1. */
-static void fill_rates(int32_t *rates)
+/* rates[n] = 1.5 / (n + 1.5), but at least that; 16384 = 1. */
+static void fill_rates(int32_t *rates, int32_t least)
 {
     for (int n = 0; n <= SEEN_MOST; n++) {
         int32_t rate = 3 * 16384 / (2 * n + 3);
-        rates[n] = rate < 768 ? 768 : rate;
+        rates[n] = rate < least ? least : rate;
     }
 }
 

@@ -62,7 +62,7 @@ static void sparse_init(Sparse *s)
 {
     memset(s, 0, sizeof *s);
     fill_squash(s->squash);
-    fill_rates(s->rates);
+    fill_rates(s->rates, LEAST_SPARSE);
     for (int n = 0; n <= HITS_MOST; n++) {       /* 1 / (1.5 + 0.6 n), at least 0.02; 2^14 = 1 */
         int32_t rate = 163840 / (15 + 6 * n);
         s->column_rates[n] = (int16_t)(rate < 328 ? 328 : rate);

@@ -69,7 +69,7 @@ static void symbols_init(Symbols *s)
 {
     memset(s, 0, sizeof *s);
     fill_squash(s->squash);
-    fill_rates(s->rates);
+    fill_rates(s->rates, LEAST_STREAM);
 }
 
 static int symbols_begin(Symbols *s, int64_t size, int32_t width, int32_t largest)
@@ -152,7 +152,7 @@ static void bytes_init(Bytes *s)
 {
     memset(s, 0, sizeof *s);
     fill_squash(s->squash);
-    fill_rates(s->rates);
+    fill_rates(s->rates, LEAST_STREAM);
 }
 
 static int bytes_begin(Bytes *s, int64_t elements, int32_t width, int32_t itemsize)

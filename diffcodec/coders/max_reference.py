@@ -16,7 +16,8 @@ ONE = 65_536
 MASK_64 = 2**64 - 1
 SQUASH_HALF = 11 * 128
 VOTERS = 5
-SEEN_MOST = 48
+SEEN_MOST = 255
+LEAST_SPARSE, LEAST_STREAM = 768, 96
 VOTE_LIMIT = 8 * ONE
 
 
@@ -35,7 +36,6 @@ def squash_table() -> list[int]:
 
 
 TABLE = squash_table()
-VOTE_RATES = [max(768, 3 * 16_384 // (2 * n + 3)) for n in range(SEEN_MOST + 1)]
 
 
 def squash(logit: int) -> int:
@@ -106,7 +106,8 @@ def shortest(low: int, size: int) -> int:
 class Votes:
     """Tables of logits; one bit's logit is the sum of one entry of each table."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: int = LEAST_STREAM) -> None:
+        self._rates = [max(least, 3 * 16_384 // (2 * n + 3)) for n in range(SEEN_MOST + 1)]
         self._logits: list[dict[object, int]] = [{} for _ in range(VOTERS)]
         self._seen: list[dict[object, int]] = [{} for _ in range(VOTERS)]
 
@@ -117,7 +118,7 @@ class Votes:
         error = bit * ONE - p
         for logits, seen, context in zip(self._logits, self._seen, contexts, strict=True):
             count = seen.get(context, 0)
-            logit = logits.get(context, 0) + (error * VOTE_RATES[count] >> 14)
+            logit = logits.get(context, 0) + (error * self._rates[count] >> 14)
             logits[context] = clamp(logit, VOTE_LIMIT)
             seen[context] = min(SEEN_MOST, count + 1)
         return bit

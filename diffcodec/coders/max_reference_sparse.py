@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from diffcodec.coders.max import Matrix
 from diffcodec.coders.max_reference import (
+    LEAST_SPARSE,
     ONE,
     TABLE,
     RangeDecoder,
@@ -46,7 +47,7 @@ class Learnt:
     sign_weight: list[int] = field(
         default_factory=lambda: [98_304, 19_661, 131_072, 131_072, 131_072]
     )
-    magnitude: Votes = field(default_factory=Votes)
+    magnitude: Votes = field(default_factory=lambda: Votes(LEAST_SPARSE))
 
 
 def decode_sparse(
