@@ -137,7 +137,7 @@ def contenders(
         InputError: a tensor has no sensitivities, or they are negative, infinite or NaN.
         LayoutError: sensitivities of another shape than the delta.
     """
-    weights = {name: _weights(name, delta, sensitivities) for name, delta in deltas.items()}
+    weights = {name: weights_of(name, delta, sensitivities) for name, delta in deltas.items()}
     least = _least_worth(deltas, weights, at_most)
     found = []
     for name, delta in deltas.items():
@@ -176,9 +176,15 @@ def _worth(flat: NDArray[np.float32], weight: Floats | None) -> Floats:
     return worth if weight is None else worth * weight
 
 
-def _weights(
+def weights_of(
     name: str, delta: NDArray[np.float32], sensitivities: Sensitivities | None
 ) -> Floats | None:
+    """What a squared error counts in a tensor: shape (size,); None: one.
+
+    Raises:
+        InputError: the tensor has no sensitivities, or they are negative, infinite or NaN.
+        LayoutError: they are of another shape than the delta.
+    """
     if sensitivities is None:
         return None
     if name not in sensitivities:

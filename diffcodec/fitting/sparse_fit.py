@@ -29,6 +29,8 @@ LARGEST_FACTOR = 3.0
 HALVINGS = 12
 NEAR = (0.97, 1.03)
 FINISHING = 8
+# Rounds for a tensor alone at a given price.
+COSTING = 2
 # The file aimed for, and the one that is full enough, as shares of the budget.
 AIM = 0.996
 ENOUGH = 0.99
@@ -103,7 +105,7 @@ class Plan:
 
 def fit_entries(
     contenders: Sequence[Entries], budget_bytes: int, size_of: SizeOf, largest: int | None
-) -> dict[str, SparseDiff]:
+) -> tuple[dict[str, SparseDiff], float]:
     """Entries, levels and scales of least error whose file fits.
 
     Args:
@@ -113,13 +115,13 @@ def fit_entries(
         largest: K of all tensors; None: free.
 
     Returns:
-        What each tensor receives; those that stay are left out.
+        What each tensor receives, those that stay left out; and the price of a bit at the end.
     """
     search = _Search(size_of, budget_bytes)
     floor = size_of({})
     room = 8 * (AIM * budget_bytes - floor)
     if room <= 0 or not contenders:
-        return {}
+        return {}, 0.0
     price = _first_price(contenders, room)
     plans = [_first_plan(entries, price) for entries in contenders]
     factor, before = 1.0, 0
@@ -130,8 +132,16 @@ def fit_entries(
         if NEAR[0] < size / budget_bytes < NEAR[1] or floor < size == before < budget_bytes:
             break
         before = size
-    _finish(search, plans, price, size)
-    return search.best
+    price = _finish(search, plans, price, size)
+    return search.best, price
+
+
+def cost_at(entries: Entries, bit_price: float) -> tuple[float, float]:
+    """Error and bits of one tensor at a price, by the model."""
+    plan = _first_plan(entries, bit_price)
+    for _ in range(COSTING):
+        plan = _repriced(_recoded(plan, bit_price, True, None), bit_price)
+    return plan.error, plan.bits
 
 
 class _Search:
@@ -240,7 +250,7 @@ def _sampled(plan: Plan, every: int) -> Plan:
     )
 
 
-def _finish(search: "_Search", plans: list[Plan], price: float, size: int) -> None:
+def _finish(search: "_Search", plans: list[Plan], price: float, size: int) -> float:
     """Move the price alone until the file fits and is nearly full."""
     low, high = 0.0, np.inf
     seen: list[tuple[float, float]] = []
@@ -251,14 +261,20 @@ def _finish(search: "_Search", plans: list[Plan], price: float, size: int) -> No
             break
         seen.append((price, size))
         low, high = (price, high) if size > search.budget_bytes else (low, price)
-        price = _next_price(seen, AIM * search.budget_bytes)
+        price = next_price(seen, AIM * search.budget_bytes)
         if not low < price < high:
             price = (low * high) ** 0.5 if low else high / 2
         size = search.try_out([_repriced(plan, price) for plan in plans])
+    return price
 
 
-def _next_price(seen: Sequence[tuple[float, float]], target: float) -> float:
-    """The next price to try, by the secant in logarithms of price and size."""
+def next_price(seen: Sequence[tuple[float, float]], target: float) -> float:
+    """The next price to try, by the secant in logarithms of price and size.
+
+    Args:
+        seen: Prices and the sizes that they led to, the latest last.
+        target: The size wanted.
+    """
     price, size = seen[-1]
     elasticity = TYPICAL_ELASTICITY
     if len(seen) > 1:
