@@ -16,8 +16,8 @@ from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-SOURCE = REPOSITORY / "diffcodec" / "coders" / "_mixing.c"
-NAME = "diffcodec.coders._mixing"
+SOURCE = REPOSITORY / "diffcodec" / "coders" / "max" / "_mixing.c"
+NAME = "diffcodec.coders.max._mixing"
 FOLDER = REPOSITORY / ".fuzz" / "native"
 BUILT = FOLDER / "_mixing.so"
 # Set where the process was started for the sanitized library.
@@ -77,7 +77,7 @@ def environment() -> dict[str, str]:
 
 
 def load() -> None:
-    """Make the built library the one that `import diffcodec.coders._mixing` gives."""
+    """Make the built library the one that `import diffcodec.coders.max._mixing` gives."""
     loader = ExtensionFileLoader(NAME, str(BUILT))
     spec = importlib.util.spec_from_file_location(NAME, BUILT, loader=loader)
     if spec is None:

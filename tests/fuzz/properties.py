@@ -16,10 +16,12 @@ from pathlib import Path
 
 from diffcodec import (
     CodecError,
+    Coder,
     DecodedDiff,
     Header,
     Method,
     ParameterSet,
+    SectionKind,
     apply,
     apply_file,
     decode,
@@ -35,9 +37,11 @@ from tests.vectors import regenerate
 # A layout that a file brings along may ask for this much, and no more.
 RESULT_LIMIT_BYTES = 2**18
 # Buffers that do not grow with the model: chunks of elements in the few copies that the arithmetic
-# makes, blocks of 64 KiB of gaps, blocks of 1 MiB that are hashed, the tables of the row coder. The
-# interpreter, zstd's windows of 256 KiB a section and the C coder's models are not counted here.
-FIXED_BYTES = 2**23
+# makes, blocks of 64 KiB of gaps, blocks of 1 MiB that are hashed. The interpreter, zstd's windows
+# of 256 KiB a section and the C coder's models are not counted here.
+FIXED_BYTES = 2**22
+# The tables of the row coder; each layer has its own.
+ROW_TABLES_BYTES = 7 * 2**20
 # Objects of protobuf and of `Header` for a byte of a header.
 BYTES_A_HEADER_BYTE = 400
 # A position (int64), a level, and a second of each while runs are put together.
@@ -116,6 +120,8 @@ def declared_bytes(header: Header) -> int:
     layout = header.layout or base().layout
     total = FIXED_BYTES + BYTES_A_HEADER_BYTE * len(header_to_bytes(header))
     for layer in header.layers:
+        kinds = {(section.kind, section.coder) for section in layer.sections}
+        total += ROW_TABLES_BYTES if (SectionKind.ENTRIES, Coder.FAST) in kinds else 0
         for record, spec in zip(layer.records, layout.tensors, strict=False):
             entries = min(record.count, spec.size)
             if record.method is Method.LOWRANK:

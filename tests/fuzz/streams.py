@@ -225,7 +225,7 @@ def _content(kind: int, tensor: Tensor, rng: np.random.Generator) -> tuple[np.nd
 
 def _coder(kind: int, decoding: bool):  # type: ignore[no-untyped-def]
     # Late: which library this is was decided before the first use.
-    from diffcodec.coders import _mixing
+    from diffcodec.coders.max import _mixing
 
     return _mixing.Coder(kind, decoding)
 
