@@ -10,13 +10,13 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "diffcodec.coders._mixing",
-            ["diffcodec/coders/_mixing.c"],
+            "diffcodec.coders.max._mixing",
+            ["diffcodec/coders/max/_mixing.c"],
             depends=[
-                "diffcodec/coders/_mixing_range.h",
-                "diffcodec/coders/_mixing_sparse.h",
-                "diffcodec/coders/_mixing_streams.h",
-                "diffcodec/coders/_mixing_tables.h",
+                "diffcodec/coders/max/_mixing_range.h",
+                "diffcodec/coders/max/_mixing_sparse.h",
+                "diffcodec/coders/max/_mixing_streams.h",
+                "diffcodec/coders/max/_mixing_tables.h",
             ],
             # No -march: wheels run everywhere, and the integers are the same without.
             extra_compile_args=["-O3"] if os.name == "posix" else [],

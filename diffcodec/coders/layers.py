@@ -19,9 +19,10 @@ from diffcodec.changes import (
     TensorDiff,
     Uniform,
 )
-from diffcodec.coders import fast, mixed
+from diffcodec.coders import fast
 from diffcodec.coders.frames import FrameReader
 from diffcodec.coders.max import is_available
+from diffcodec.coders.max import sections as mixed
 from diffcodec.coders.streams import (
     ArrayPart,
     ArraysReader,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diffcodec.coders import max as coder
+from diffcodec.coders.max import coding as coder
 from diffcodec.errors import FormatError
 
 pytestmark = pytest.mark.skipif(not coder.is_available(), reason="no C extension: no compiler")

@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pytest
 
-from diffcodec.coders import max as coder
-from diffcodec.coders import max_reference as reference
-from diffcodec.coders import mixing_tables
-from diffcodec.coders.max_reference_sparse import decode_sparse
+from diffcodec.coders.max import coding as coder
+from diffcodec.coders.max import reference
+from diffcodec.coders.max import tables as mixing_tables
+from diffcodec.coders.max.reference_sparse import decode_sparse
 from diffcodec.errors import FormatError
 from tests.unit.diffcodec.test_max import SHAPES, Tensor, encode, tensor
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diffcodec.coders.rans import LOWEST_STATE, TOTAL, Model, Reader, Writer, normalise
+from diffcodec.coders.rows.rans import LOWEST_STATE, TOTAL, Model, Reader, Writer, normalise
 from diffcodec.errors import FormatError
 
 Call = tuple[str, NDArray[np.int64], NDArray[np.int64]]

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diffcodec.coders import row_tables as tables
-from diffcodec.coders.row_grid import STRIP_ENTRIES, chain_signs, have_left_neighbours
-from diffcodec.coders.rows import Decoder, encode
+from diffcodec.coders.rows import Decoder, encode, tables
+from diffcodec.coders.rows.grid import STRIP_ENTRIES, chain_signs, have_left_neighbours
 from diffcodec.coders.streams import EntriesPart
 from diffcodec.errors import FormatError
 from tests.unit.diffcodec.test_rans import reading

@@ -1,4 +1,4 @@
-/* Written by `python -m diffcodec.coders.mixing_tables`; the meaning stands there. */
+/* Written by `python -m diffcodec.coders.max.tables`; the meaning stands there. */
 
 static const uint16_t SQUASH[89] = {
     32768, 30723, 28693, 26695, 24743, 22849, 21025, 19282, 17625, 16062, 14595, 13226,

@@ -1,10 +1,10 @@
-"""The sparse stream of the coder `max` in plain Python: see max_reference.py and max.md."""
+"""The sparse stream of the coder `max` in plain Python: see reference.py and note.md."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from diffcodec.coders.max import Matrix
-from diffcodec.coders.max_reference import (
+from diffcodec.coders.max.matrix import Matrix
+from diffcodec.coders.max.reference import (
     LEAST_SPARSE,
     ONE,
     TABLE,
@@ -13,7 +13,7 @@ from diffcodec.coders.max_reference import (
     clamp,
     squash,
 )
-from diffcodec.coders.mixing_tables import EMPTY, LIFT
+from diffcodec.coders.max.tables import EMPTY, LIFT
 from diffcodec.errors import FormatError
 
 SEGMENT = 96

@@ -1,15 +1,15 @@
 """The coder `max` once more, in slow plain Python: decoders that prove the format.
 
-Written to be read beside docs/diff-format-v1.md and max.md, and to be checked against the C
+Written to be read beside docs/diff-format-v1.md and note.md, and to be checked against the C
 extension; a thousand times slower than it. Integers are Python's own, `>>` rounds downwards.
-Here are the range decoder, the votes, symbols and bytes; max_reference_sparse.py has the rest.
+Here are the range decoder, the votes, symbols and bytes; reference_sparse.py has the rest.
 
     levels = decode_sparse(coded, [((512, 80), 3_000, 15)])     # dense levels of each tensor
 """
 
 from collections.abc import Sequence
 
-from diffcodec.coders.mixing_tables import SQUASH
+from diffcodec.coders.max.tables import SQUASH
 from diffcodec.errors import FormatError
 
 ONE = 65_536

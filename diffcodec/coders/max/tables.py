@@ -4,7 +4,7 @@ All that needs a logarithm or an exponential was computed once and stands here a
 that every machine codes alike. The rest of the coder's tables are integer quotients, computed
 where they are needed.
 
-    python -m diffcodec.coders.mixing_tables          # write _mixing_tables.h again
+    python -m diffcodec.coders.max.tables          # write _mixing_tables.h again
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def checksum() -> str:
 def header() -> str:
     """The text of the C header."""
     parts = [
-        "/* Written by `python -m diffcodec.coders.mixing_tables`; the meaning stands there. */\n"
+        "/* Written by `python -m diffcodec.coders.max.tables`; the meaning stands there. */\n"
     ]
     for name, kind, table in (
         ("SQUASH", "uint16_t", SQUASH),

@@ -1,7 +1,7 @@
 """What row-class coding knows before the first symbol: alphabets, contexts and their priors.
 
 Everything here is part of the format and integer arithmetic alone. A context only says where
-learning starts; the tables follow the data (`diffcodec.coders.rans.Model`).
+learning starts; the tables follow the data (`diffcodec.coders.rows.rans.Model`).
 
 Letters: R rows, C columns of a tensor seen as a matrix; K the largest level of a tensor.
 """
@@ -9,7 +9,7 @@ Letters: R rows, C columns of a tensor seen as a matrix; K the largest level of 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.coders.rans import Indices, Model
+from diffcodec.coders.rows.rans import Indices, Model
 from diffcodec.parameters import matrix_of
 
 # Label 0 is a row or column without entries. Label l > 0 stands for a density between

@@ -11,8 +11,8 @@ Letters: R rows, C columns, I row classes, J column classes.
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.coders.rans import Indices
-from diffcodec.coders.row_tables import EMPTY, LABELS, MEAN_LABEL
+from diffcodec.coders.rows.rans import Indices
+from diffcodec.coders.rows.tables import EMPTY, LABELS, MEAN_LABEL
 
 CELL_BITS = 7.0
 # Contexts save about this much of the entropy of row labels.

@@ -2,7 +2,7 @@
  *
  * One type, Coder, is an encoder or a decoder of one stream. Python hands it buffers and takes
  * bytes; the work itself runs without the interpreter lock on memory of its own. There is no
- * state outside the objects. What the streams are is max.md, what the bits mean the headers. */
+ * state outside the objects. What the streams are is note.md, what the bits mean the headers. */
 
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
@@ -445,7 +445,7 @@ static PyType_Slot coder_slots[] = {
 };
 
 static PyType_Spec coder_spec = {
-    "diffcodec.coders._mixing.Coder", sizeof(Coder), 0, Py_TPFLAGS_DEFAULT, coder_slots,
+    "diffcodec.coders.max._mixing.Coder", sizeof(Coder), 0, Py_TPFLAGS_DEFAULT, coder_slots,
 };
 
 static int module_exec(PyObject *module)

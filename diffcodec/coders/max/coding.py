@@ -1,4 +1,4 @@
-"""The coder `max`: adaptive models and a binary range coder, in C (max.md derives the models).
+"""The coder `max`: adaptive models and a binary range coder, in C (note.md derives the models).
 
 Three kinds of stream, each a pair of classes that code one tensor after the other and learn on
 the way; what one tensor taught helps the next, so tensors must come in the same order:
@@ -20,17 +20,16 @@ nothing of the result depends on the machine.
 The C extension is optional: without it `is_available()` is false and the classes refuse.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcodec.coders.max.matrix import Matrix
 from diffcodec.errors import FormatError, UnsupportedError
 
 try:
-    from diffcodec.coders import _mixing
+    from diffcodec.coders.max import _mixing
 except ImportError:  # built without a compiler
     _mixing = None  # type: ignore[assignment]
 
@@ -40,10 +39,6 @@ LEAST_WINDOW_BYTES = 4_096
 SEGMENT_ELEMENTS = 96
 SPARSE, SYMBOLS, BYTES = range(3)
 
-FLAT_WIDTH = 64
-LEAST_WIDTH, MERGED_WIDTH = 16, 32
-MOST_WIDTH, FOLDED_WIDTH = 65_536, 4_096
-LEAST_GATED, MOST_GATED = 256, 2**24
 MOST_SYMBOL_WIDTH = 2**20
 
 Read = Callable[[int], bytes]
@@ -52,43 +47,6 @@ Read = Callable[[int], bytes]
 def is_available() -> bool:
     """Whether this installation has the C extension."""
     return _mixing is not None
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """How the sparse model sees a tensor: rows of `width` elements, and its gates.
-
-    Axes of length 1 in front do not count. A row is the last axis, or as many of the last ones
-    as make 16 elements (a filter of a convolution, not its 3 x 3); narrow matrices merge rows,
-    very wide ones are cut, vectors are rows of 64.
-
-    An LSTM stacks four gates along the first axis; both directions of one, (2, 4 H, I), along
-    the second. Where that length is a multiple of four the element `lag` before, which is the
-    same weight of the previous gate, is a context; `lag` is 0 where there is none.
-    """
-
-    size: int
-    width: int
-    lag: int
-
-    @staticmethod
-    def of(shape: tuple[int, ...]) -> "Matrix":
-        """The view of a tensor of that shape; all sizes at least 1."""
-        while len(shape) > 1 and shape[0] == 1:
-            shape = shape[1:]
-        size = math.prod(shape)
-        width = shape[-1] if len(shape) > 1 else FLAT_WIDTH
-        for axis in range(len(shape) - 2, 0, -1):
-            if width < LEAST_WIDTH:
-                width *= shape[axis]
-        if width < LEAST_WIDTH:
-            width *= -(-MERGED_WIDTH // width)
-        if width > MOST_WIDTH:
-            width = FOLDED_WIDTH
-        directions = 2 if len(shape) == 3 and shape[0] == 2 else 1
-        stacked = shape[directions - 1] if shape else 1
-        has_gates = stacked % 4 == 0 and LEAST_GATED <= size <= MOST_GATED
-        return Matrix(size, width, size // (4 * directions) if has_gates else 0)
 
 
 class SparseEncoder:

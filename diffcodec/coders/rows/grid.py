@@ -4,13 +4,14 @@ Letters: N entries, R rows, C columns of a strip; M cells; K the largest level o
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.coders import row_tables as tables
-from diffcodec.coders.rans import Indices, Model
-from diffcodec.coders.row_tables import LABELS, Tables
+from diffcodec.coders.rows import tables
+from diffcodec.coders.rows.rans import Indices, Model
+from diffcodec.coders.rows.tables import LABELS, Tables
 from diffcodec.errors import FormatError
 
 STRIP_ENTRIES = 65_536
@@ -20,9 +21,11 @@ STRIP_ELEMENTS = 32_768
 HEIGHT_BITS = 16
 COUNT_BITS = 17
 SIGN_MODE_BITS = 2
-# Calls of the coder grow with what a tensor has shown, as tables learn between calls.
+# Calls of the coder grow with what a tensor has shown, as tables learn between calls. A call of
+# so small a share of what a table has seen has little to teach it.
 FIRST_CALL = 64
 FIRST_GAP_CALL = 1_024
+KNOWN_SHARE = 8
 
 Labels = NDArray[np.uint8]
 
@@ -203,7 +206,9 @@ class ColumnSigns:
         self._context += np.minimum(tables.bit_length(self._seen), longest)
 
 
-def have_left_neighbours(positions: Indices, columns: Indices) -> NDArray[np.bool_]:
+def have_left_neighbours(
+    positions: NDArray[np.signedinteger[Any]], columns: NDArray[np.signedinteger[Any]]
+) -> NDArray[np.bool_]:
     """Whether the element left of each entry, in its row, is an entry; positions increase."""
     is_next: NDArray[np.bool_] = np.diff(positions, prepend=-2) == 1
     return is_next & (columns > 0)
@@ -259,7 +264,12 @@ def label_calls(mode: int, length: int, seen: int) -> Iterator[slice]:
     """How the labels of an axis are cut into calls, by what their model has seen."""
     if mode == tables.QUARTER:
         return (slice(at, at + length // 4) for at in range(0, length, length // 4))
-    return calls(length, seen, FIRST_CALL)
+    return calls(length, 0, max(FIRST_CALL, seen // KNOWN_SHARE))
+
+
+def gap_calls(count: int, seen: int) -> Iterator[slice]:
+    """How the gaps of a strip are cut into calls, by what their model has seen."""
+    return calls(count, 0, max(FIRST_GAP_CALL, seen // KNOWN_SHARE))
 
 
 def calls(count: int, seen: int, first: int) -> Iterator[slice]:

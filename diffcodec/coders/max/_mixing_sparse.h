@@ -1,4 +1,4 @@
-/* Sparse tensors: which elements are not zero, their signs, their magnitudes. max.md derives it. */
+/* Sparse tensors: which elements are not zero, their signs, their magnitudes. note.md derives it. */
 
 #ifndef MIXING_SPARSE_H
 #define MIXING_SPARSE_H

@@ -9,32 +9,24 @@ any further parameter, and tells the context of every gap before the first is de
 vector coder needs. Gaps never cross a cell's end.
 
 Levels follow in raster order: magnitudes by row label, signs (where that pays) by which sign
-prevailed in their column so far. Tables learn as they go (`diffcodec.coders.rans`), so next to
-nothing is sent about them. Derivation and measurements: rows.md beside this file.
+prevailed in their column so far. Tables learn as they go (`diffcodec.coders.rows.rans`), so next to
+nothing is sent about them. Derivation and measurements: note.md beside this file.
 
 A tensor comes in strips of consecutive rows with at most 65,536 entries, so that a device needs
 bounded memory.
 
-    coded = encode(tensors)                   decoder = Decoder(read, len(coded))
-                                              decoder.begin(shape, count, largest)
-                                              for positions, levels in decoder.runs(): ...
-                                              decoder.finish()
-
 Letters: N entries, R rows, C columns of a strip; K the largest level of a tensor.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.coders import row_tables as tables
-from diffcodec.coders.rans import Indices, Reader
-from diffcodec.coders.row_encoding import Encoder
-from diffcodec.coders.row_grid import (
+from diffcodec.coders.rows import tables
+from diffcodec.coders.rows.grid import (
     COUNT_BITS,
     FIRST_CALL,
-    FIRST_GAP_CALL,
     HEIGHT_BITS,
     SIGN_MODE_BITS,
     STRIP_ELEMENTS,
@@ -46,22 +38,15 @@ from diffcodec.coders.row_grid import (
     calls,
     chain_signs,
     gap_bits,
+    gap_calls,
     have_left_neighbours,
     label_calls,
 )
-from diffcodec.coders.row_tables import Tables
-from diffcodec.coders.streams import EntriesPart
+from diffcodec.coders.rows.rans import Indices, Reader
+from diffcodec.coders.rows.tables import Tables
 from diffcodec.errors import FormatError
 
 Levels = NDArray[np.int8]
-
-
-def encode(tensors: Sequence[EntriesPart]) -> bytes:
-    """Code all tensors as one stream."""
-    encoder = Encoder()
-    for tensor in tensors:
-        encoder.tensor(tensor.shape, tensor.positions, tensor.levels, tensor.largest)
-    return encoder.finish()
 
 
 class Decoder:
@@ -171,7 +156,7 @@ class Decoder:
     def _gaps(self, grid: Grid, counts: Indices) -> Indices:
         contexts, shifts = grid.gap_contexts(counts, self._bits(1))
         symbols = np.empty(contexts.size, dtype=np.uint8)
-        for part in calls(contexts.size, self._tables.gaps.seen, FIRST_GAP_CALL):
+        for part in gap_calls(contexts.size, self._tables.gaps.seen):
             symbols[part] = self._reader.symbols(self._tables.gaps, contexts[part])
         gaps = tables.GAP_BASE[symbols] << shifts
         low = self._reader.bits(gap_bits(symbols, shifts))
@@ -181,9 +166,7 @@ class Decoder:
         gaps[is_escape] = 0
         return gaps + low
 
-    def _levels(
-        self, tensor: TensorState, grid: Grid, positions: NDArray[np.int32]
-    ) -> Levels:
+    def _levels(self, tensor: TensorState, grid: Grid, positions: NDArray[np.int32]) -> Levels:
         rows = positions // np.int32(tensor.columns)
         labels = grid.row_labels.astype(np.int64)[rows]
         if not tensor.seen:

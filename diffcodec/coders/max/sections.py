@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcodec.arithmetic import CHUNK_ELEMENTS
-from diffcodec.coders.max import (
+from diffcodec.coders.max.coding import (
     ByteDecoder,
     ByteEncoder,
     SparseDecoder,

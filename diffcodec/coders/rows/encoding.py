@@ -5,16 +5,15 @@ signs follow their columns. Floating point only weighs these choices.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.coders import row_tables as tables
-from diffcodec.coders.rans import COUNT_STEP, Indices, Model, Writer
-from diffcodec.coders.row_grid import (
+from diffcodec.coders.rows import tables
+from diffcodec.coders.rows.grid import (
     COUNT_BITS,
     FIRST_CALL,
-    FIRST_GAP_CALL,
     HEIGHT_BITS,
     SIGN_MODE_BITS,
     STRIP_ELEMENTS,
@@ -26,15 +25,26 @@ from diffcodec.coders.row_grid import (
     TensorState,
     calls,
     gap_bits,
+    gap_calls,
     have_left_neighbours,
     label_calls,
 )
-from diffcodec.coders.row_labels import CELL_BITS, Floats, choose_labels
-from diffcodec.coders.row_tables import Tables
+from diffcodec.coders.rows.labels import CELL_BITS, Floats, choose_labels
+from diffcodec.coders.rows.rans import COUNT_STEP, Indices, Model, Writer
+from diffcodec.coders.rows.tables import Tables
+from diffcodec.coders.streams import EntriesPart
 
 CLUSTERED_SHARE = 1.25
 # Below this, signs are not worth a symbol of their own.
 LEAST_SAVED_BITS = 16
+
+
+def encode(tensors: Sequence[EntriesPart]) -> bytes:
+    """Code all tensors as one stream."""
+    encoder = Encoder()
+    for tensor in tensors:
+        encoder.tensor(tensor.shape, tensor.positions, tensor.levels, tensor.largest)
+    return encoder.finish()
 
 
 class Encoder:
@@ -116,7 +126,7 @@ class Encoder:
         symbols = _gap_symbols(gaps, shifts)
         weights: Floats = (self._tables.gaps.weights + 1).astype(np.float64)
         bits = float(gap_bits(symbols, shifts).sum()) + CELL_BITS * counts.size
-        for part in calls(contexts.size, self._tables.gaps.seen, FIRST_GAP_CALL):
+        for part in gap_calls(contexts.size, self._tables.gaps.seen):
             bits += _bits_of(weights, contexts[part], symbols[part])
         return bits + sum(_entropy_bits(labels) for labels in plan[:2])
 
@@ -157,7 +167,7 @@ class Encoder:
         self._bits(gap_set, 1)
         contexts, shifts = grid.gap_contexts(counts, gap_set)
         symbols = _gap_symbols(gaps, shifts)
-        for part in calls(contexts.size, self._tables.gaps.seen, FIRST_GAP_CALL):
+        for part in gap_calls(contexts.size, self._tables.gaps.seen):
             self._writer.symbols(self._tables.gaps, contexts[part], symbols[part])
         base = np.where(symbols == tables.GAP_ESCAPE, 0, tables.GAP_BASE[symbols] << shifts)
         self._writer.bits(gaps - base, gap_bits(symbols, shifts))
