@@ -44,11 +44,13 @@ class MethodChoice(StrEnum):
 
     SPARSE = "sparse"
     HASH = "hash"
+    LOWRANK = "lowrank"
+    AUTO = "auto"
 
     @property
-    def method(self) -> Method:
-        """The method itself."""
-        return Method(self.value)
+    def method(self) -> Method | None:
+        """The method itself; None: whatever comes nearest."""
+        return None if self is MethodChoice.AUTO else Method(self.value)
 
 
 class CoderChoice(StrEnum):
@@ -276,8 +278,10 @@ def _check_options(
     """Refuse options that contradict each other, as usage errors."""
     if sum((budget is not None, density is not None, lossless)) > 1:
         raise typer.BadParameter("--budget, --density and --lossless exclude each other")
-    if method is MethodChoice.HASH and (budget is None or levels is not None):
-        raise typer.BadParameter("--method hash takes a --budget, and its --levels follow from it")
+    if method is not MethodChoice.SPARSE and (budget is None or levels is not None):
+        raise typer.BadParameter(
+            f"--method {method} takes a --budget, and its --levels follow from it"
+        )
     if lossless and levels is not None:
         raise typer.BadParameter("--lossless has no --levels")
     if levels is not None and not 1 <= levels <= MAX_LEVEL:

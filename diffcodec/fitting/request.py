@@ -2,17 +2,20 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import partial
 
-from diffcodec.diff import Diff, reshaped
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcodec.diff import Diff
 from diffcodec.errors import BudgetError
 from diffcodec.file import decode, encode, encoded_size, pack
-from diffcodec.fitting.budget import fit_hash, fit_sparse
+from diffcodec.fitting.budget import fit_auto, fit_hash, fit_lowrank, fit_sparse
+from diffcodec.fitting.entries import Deltas
 from diffcodec.fitting.lossless import lossless_diff
-from diffcodec.fitting.quantise import DEFAULT_LEVELS, quantise, sparse_diff
-from diffcodec.fitting.selection import Candidates, differences
+from diffcodec.fitting.quantise import DEFAULT_LEVELS, sparse_diff
+from diffcodec.fitting.selection import Candidates, differences, started
 from diffcodec.header import Coder, Method
-from diffcodec.parameters import ParameterSet
+from diffcodec.parameters import Layout, ParameterSet
 
 
 @dataclass(frozen=True)
@@ -61,24 +64,35 @@ def _unbudgeted(request: DiffRequest, base: ParameterSet, new: ParameterSet) -> 
     """Exactly what differs, or all entries that differ, or the largest of them up to a density."""
     if request.lossless:
         return lossless_diff(base, new)
-    levels = request.levels or DEFAULT_LEVELS
-    deltas = differences(base, new)
-    if request.density is None:
-        diff = sparse_diff(reshaped(base, new.layout), deltas, levels)
-        return replace(diff, base_digest=base.digest(), base_layout=base.layout)
-    candidates = Candidates.of(deltas)
-    count = min(candidates.count, round(request.density * new.layout.parameter_count))
-    changes = candidates.best(count, partial(quantise, levels=levels))
-    diff = Diff.of(new.layout, base.digest(), changes)
-    return replace(diff, base_layout=base.layout)
+    start, deltas = started(base, new.layout), differences(base, new)
+    keep = None if request.density is None else _densest(deltas, request.density, new.layout)
+    diff = sparse_diff(start, deltas, request.levels or DEFAULT_LEVELS, keep)
+    return replace(diff, base_digest=base.digest(), base_layout=base.layout)
+
+
+def _densest(deltas: Deltas, density: float, layout: Layout) -> dict[str, NDArray[np.bool_]]:
+    """Which entries are the largest ones up to a share of all parameters, as masks."""
+    count = round(density * layout.parameter_count)
+    chosen = Candidates.of(deltas, at_most=count).positions_of_best(count)
+    masks = {name: np.zeros(delta.shape, dtype=bool) for name, delta in deltas.items()}
+    for name, positions in chosen.items():
+        masks[name].reshape(-1)[positions] = True
+    return masks
 
 
 def _within(
     budget_bytes: int, request: DiffRequest, base: ParameterSet, new: ParameterSet
 ) -> bytes:
-    if request.method is Method.HASH:
-        return fit_hash(base, new, budget_bytes, seed=request.hash_seed)
-    return fit_sparse(base, new, budget_bytes, request.levels)
+    coders = request.coders
+    match request.method:
+        case Method.HASH:
+            return fit_hash(base, new, budget_bytes, seed=request.hash_seed)
+        case Method.LOWRANK:
+            return fit_lowrank(base, new, budget_bytes, coders=coders)
+        case Method.SPARSE:
+            return fit_sparse(base, new, budget_bytes, request.levels, coders=coders)
+        case _:
+            return fit_auto(base, new, budget_bytes, coders=coders)
 
 
 def _within_beside_a_graph(

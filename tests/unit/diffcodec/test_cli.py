@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffcodec import ParameterSet
+from diffcodec.coders.layers import available_coders
 from diffcodec.weights import read_weights, write_weights
 from tests.unit.diffcodec.test_weights import onnx_model
 
@@ -165,6 +166,32 @@ def test_tensors_are_added_removed_and_grown(folder: Path, options: tuple[str, .
     assert np.allclose(rebuilt.arrays["w"], grown, atol=0.05)
 
 
+@pytest.mark.parametrize("method", ["sparse", "hash", "lowrank", "auto"])
+def test_every_method_keeps_the_budget_and_comes_nearer(folder: Path, method: str):
+    command = ("diff", "base.safetensors", "new.safetensors", "-o", "m.ndiff", "--budget", "2KB")
+    shown = json.loads(run(folder, *command, "--method", method, "--json").stdout)
+    assert shown["file_bytes"] <= 2000
+    assert shown["relative_error"] < 1
+    verified = run(folder, "verify", "base.safetensors", "m.ndiff", "--json")
+    assert json.loads(verified.stdout)["target_digest"] == shown["target_digest"]
+
+
+def test_few_levels_are_a_codebook_and_many_are_steps(folder: Path):
+    for levels, numbers in (("2", 2), ("15", 1)):
+        command = ("diff", "base.safetensors", "new.safetensors", "-o", "k.ndiff")
+        run(folder, *command, "--density", "0.1", "--levels", levels)
+        shown = json.loads(run(folder, "inspect", "k.ndiff", "--json").stdout)
+        (layer,) = shown["layers"]
+        assert [len(t["scale"]) for t in layer["tensors"] if t["method"] == "sparse"] == [numbers]
+        assert shown["nonzeros"] == round(0.1 * 5009)
+
+
+@pytest.mark.parametrize("coder", sorted(available_coders()))
+def test_a_file_is_coded_as_asked(folder: Path, coder: str):
+    command = ("diff", "base.safetensors", "new.safetensors", "-o", "c.ndiff", "--coder", coder)
+    assert json.loads(run(folder, *command, "--json").stdout)["coders"] == [coder]
+
+
 def test_a_chain_is_rolled_up_into_one_smaller_file(folder: Path):
     base = "base.safetensors"
     run(folder, "apply", base, "f.ndiff", "-o", "g1.safetensors")
@@ -240,7 +267,8 @@ def test_a_budget_too_small_names_the_smallest_possible(folder: Path):
         ("--levels", "128"),
         ("--lossless", "--levels", "3"),
         ("--method", "hash"),
-        ("--method", "lowrank", "--budget", "1KB"),
+        ("--method", "lowrank"),
+        ("--method", "auto", "--budget", "1KB", "--levels", "2"),
         ("--coder", "best"),
     ],
 )
