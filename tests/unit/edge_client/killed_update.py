@@ -64,17 +64,17 @@ if WHEN == "during":
     import diffcodec.rebuild
 
     name = WHERE.removeprefix("write ")
-    real_read = diffcodec.rebuild._read_chunk
+    real_read = diffcodec.rebuild._read_into
 
-    def read_chunk(*arguments: Any) -> Any:
+    def read_into(*arguments: Any) -> Any:
         """Die at the second tensor of the file: the first is written, perhaps not flushed."""
         for path in Path(HOME).glob(f"slots/*/{name}"):
-            read_chunk.calls[path] = read_chunk.calls.get(path, 0) + 1
-            if read_chunk.calls[path] == 2:
+            read_into.calls[path] = read_into.calls.get(path, 0) + 1
+            if read_into.calls[path] == 2:
                 die()
         return real_read(*arguments)
 
-    read_chunk.calls = {}
-    diffcodec.rebuild._read_chunk = read_chunk
+    read_into.calls = {}
+    diffcodec.rebuild._read_into = read_into
 
 update(EdgeHome(Path(HOME)))

@@ -326,9 +326,9 @@ def empty(path: Path) -> None:
 
 
 def one_bit(path: Path) -> None:
-    """In the middle: a name or a digest, where the file is text."""
+    """In the middle: a name or a digest, where the file is text; in weights past the padding."""
     content = bytearray(path.read_bytes())
-    content[(len(content) - 1) // 2] ^= 1
+    content[(len(content) - 1) // 2 + (path.suffix == ".bin")] ^= 1
     path.write_bytes(content)
 
 
