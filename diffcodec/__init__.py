@@ -21,6 +21,7 @@ from diffcodec.changes import (
     TensorDiff,
     Uniform,
 )
+from diffcodec.coders.layers import available_coders
 from diffcodec.diff import DecodedDiff, Diff, Layer, apply
 from diffcodec.errors import (
     BudgetError,
@@ -86,6 +87,7 @@ __all__ = [
     "WrongBaseError",
     "apply",
     "apply_file",
+    "available_coders",
     "decode",
     "encode",
     "encoded_size",

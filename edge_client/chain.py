@@ -5,6 +5,7 @@ lies between the first and the last is a temporary file in the passive slot, rem
 next step has read it. Each step must reach the digest that the plan promises.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,14 @@ OnStep = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Weights:
-    """A flat store on the disk and its layout."""
+    """A flat store on the disk and its layout.
+
+    `graph_sha256` is of the graph that came with them in their diff; None: none did.
+    """
 
     path: Path
     layout: Layout
+    graph_sha256: bytes | None = None
 
 
 def apply_chain(
@@ -91,7 +96,8 @@ def apply_step(step: Step, diff: Path, base: Weights | None, target: Path) -> We
             f"expected generation {goal.number} to have the digest {goal.digest.hex()}, "
             f"the diff leads to {applied.target_digest.hex()}"
         )
-    return Weights(target, applied.layout)
+    graph = applied.graph
+    return Weights(target, applied.layout, hashlib.sha256(graph).digest() if graph else None)
 
 
 def rebuilt_bytes(
@@ -101,7 +107,8 @@ def rebuilt_bytes(
 
     Args:
         steps: What will be applied.
-        diffs: The files that are there already; a snapshot's header says what it rebuilds to.
+        diffs: The files that are there already; the header says what one rebuilds to, where that
+            is not its base's layout.
         installed: The layout of the installed weights; None where there are none.
 
     Raises:
@@ -109,7 +116,7 @@ def rebuilt_bytes(
     """
     largest = installed.file_bytes if installed else 0
     for step in steps:
-        if step.is_snapshot and step.diff.sha256 in diffs:
+        if step.diff.sha256 in diffs:
             layout = _header(step, diffs[step.diff.sha256]).layout
             largest = max(largest, layout.file_bytes if layout else 0)
     return largest * min(2, len(steps))

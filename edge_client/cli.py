@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
+from diffcodec import available_coders
 from edge_client.address import ServerAddress
 from edge_client.enrollment import enroll as enroll_home
 from edge_client.errors import EdgeError, ListError
@@ -112,7 +113,7 @@ def status(home: HomeOption, as_json: JsonOption = False) -> None:
             print(json.dumps(content))
         else:
             for key, value in content.items():
-                print(f"{key.replace('_', ' '):14} {'none' if value is None else value}")
+                print(f"{key.replace('_', ' '):14} {_shown(value)}")
 
 
 @app.command()
@@ -273,8 +274,15 @@ def _status(home: EdgeHome) -> Mapping[str, object]:
         "digest": generation.digest.hex() if generation else None,
         "slot": installed.slot.name if installed else None,
         "weights_bytes": installed.slot.weights_bytes() if installed else None,
+        "coders": sorted(available_coders()),
         **_paths_for_other_programs(installed),
     }
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "none" if value is None else value
 
 
 def _paths_for_other_programs(installed: Installed | None) -> Mapping[str, str | None]:

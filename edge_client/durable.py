@@ -3,6 +3,10 @@
 The rule is always the same: write beside the final name, fsync the file, rename, fsync the
 folder. Errors of the operating system leave this module as DiskFullError or StorageError.
 
+Beside it stands `diffcodec.durable`, for what the codec writes: a stream into a file whose name
+says which process wrote it, with errors as the system gave them. Here an unfinished file has one
+name, so that the next update finds what a power cut left.
+
     >>> durable.write(home / "config.json", b"{}")
 """
 

@@ -12,7 +12,7 @@ is not repeated here: download.py resumes it at the byte it has.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 
 import grpc
 
+from diffcodec import Coder
 from edge_client.address import ServerAddress
 from edge_client.errors import (
     BlobError,
@@ -32,7 +33,7 @@ from edge_client.errors import (
 )
 from edge_client.meter import Meter, Traffic
 from edge_client.offer import Blob, CheckInAnswer, Generation, Plan, Step
-from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
+from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc, diff_pb2
 
 Answer = TypeVar("Answer")
 
@@ -56,6 +57,9 @@ class Retry:
         """Wait after the given number of failures in a row, failures >= 1."""
         whole = min(self.longest_wait_s, self.first_wait_s * 2 ** (failures - 1))
         self.sleep(self.randomness.uniform(whole / 2, whole))
+
+
+_CODERS = {Coder.FAST: diff_pb2.CODER_FAST, Coder.MAX: diff_pb2.CODER_MAX}
 
 
 class Outcome(Enum):
@@ -133,7 +137,11 @@ class Connection:
         return answer.device_id, answer.model or model
 
     def check_in(
-        self, device_id: str, installed: Generation | None, held: Iterable[bytes]
+        self,
+        device_id: str,
+        installed: Generation | None,
+        held: Iterable[bytes],
+        coders: Collection[Coder] = (Coder.FAST,),
     ) -> CheckInAnswer:
         """Say what runs here and ask what to do.
 
@@ -141,6 +149,7 @@ class Connection:
             device_id: From enrolment.
             installed: What the active slot holds.
             held: SHA-256 of the graph and card that it holds.
+            coders: What this machine decodes.
 
         Raises:
             UnknownDeviceError: the server does not know the device.
@@ -148,7 +157,11 @@ class Connection:
             OfferError: the plan contradicts itself.
             ServerUnavailableError, ServerFaultError
         """
-        request = device_pb2.CheckInRequest(device_id=device_id, held=list(held))
+        request = device_pb2.CheckInRequest(
+            device_id=device_id,
+            held=list(held),
+            coders=[_CODERS[coder] for coder in sorted(coders)],
+        )
         if installed is not None:
             request.installed.number = installed.number
             request.installed.digest = installed.digest

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from diffcodec import available_coders
 from edge_client import download, durable
 from edge_client.chain import Weights, apply_chain, rebuilt_bytes
 from edge_client.errors import (
@@ -175,7 +176,7 @@ class _Update:
         """
         before = installed.record.generation if installed else None
         held = installed.sound_files() if installed else {}
-        answer = self.server.check_in(self.device_id, before, held)
+        answer = self.server.check_in(self.device_id, before, held, available_coders())
         plan = answer.plan
         if plan is None:
             if before and before.number == answer.head:
@@ -269,6 +270,7 @@ class _Update:
         self, goal: SlotRecord, files: Mapping[bytes, Path], weights: Weights
     ) -> VerifiedSlot:
         """Put graph, card and records beside the new weights, and read all of it back."""
+        _require_graph(goal, weights)
         passive = self.home.slots.passive()
         for sha256, target in (
             (goal.graph_sha256, passive.graph),
@@ -319,6 +321,17 @@ def _calls_for_a_snapshot(error: EdgeError, installed: Installed | None) -> bool
     except (DigestMismatchError, HomeError, StorageError):
         return True
     return False
+
+
+def _require_graph(goal: SlotRecord, weights: Weights) -> None:
+    """Refuse a plan with another graph than its last diff brings: they would not fit together."""
+    if weights.graph_sha256 not in (None, goal.graph_sha256):
+        named = goal.graph_sha256.hex() if goal.graph_sha256 else "none"
+        raise DigestMismatchError(
+            f"expected the plan to name the graph that the diff to generation "
+            f"{goal.generation.number} brings, with SHA-256 {weights.graph_sha256.hex()}, "
+            f"found {named}"
+        )
 
 
 def goal_of(plan: Plan, installed: SlotRecord | None) -> SlotRecord:

@@ -4,13 +4,14 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from diffcodec import Layout, parse_size
 from diffcodec.errors import CodecError
@@ -90,7 +91,7 @@ def publish_command(
     model: Annotated[str, typer.Option(metavar="M", help="The line of generations.")],
     graph: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="model.onnx; else the parent's, or made of WEIGHTS."),
+        typer.Option(metavar="FILE", help="model.onnx; else of WEIGHTS, or the parent's."),
     ] = None,
     card: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON that says what the model is.")
@@ -102,7 +103,9 @@ def publish_command(
     bases: Annotated[
         list[int] | None,
         typer.Option(
-            "--from", metavar="N", help="Add an exact diff from generation N. Repeatable."
+            "--from",
+            metavar="N",
+            help="Add one diff from generation N where it saves bytes. Repeatable.",
         ),
     ] = None,
     branch: Annotated[
@@ -249,7 +252,8 @@ def _print_published(
 
 
 def _print_model(console: Console, model: ModelStatus) -> None:
-    table = Table("generation", "digest", "update", "snapshot", "devices", "published")
+    update, snapshot = (Column(header, no_wrap=True) for header in ("update", "snapshot"))
+    table = Table("generation", "digest", update, snapshot, "devices", "published")
     table.title = f"{model.model}: head {model.head}"
     attempts = ", ".join(f"{n} {state}" for state, n in model.attempts.items())
     table.caption = f"{model.devices_without_model} devices without a model" + (
@@ -259,12 +263,17 @@ def _print_model(console: Console, model: ModelStatus) -> None:
         table.add_row(
             str(row.number),
             row.digest[:12],
-            f"{row.update_bytes:,} B" if row.update_bytes is not None else "-",
-            f"{row.snapshot_bytes:,} B",
+            _sizes(row.updates),
+            _sizes(row.snapshots),
             str(row.devices),
             row.published_at[:16].replace("T", " "),
         )
     console.print(table)
+
+
+def _sizes(files: Mapping[str, int]) -> str:
+    """One line for each coder."""
+    return "\n".join(f"{coder} {length:,} B" for coder, length in files.items()) or "-"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from diffcodec import Coder
 from server.domain import (
+    EVERY_DEVICE,
     Attempt,
     AttemptState,
     Device,
@@ -78,6 +80,7 @@ def check_in(
     device_id: str,
     installed: Installed | None,
     held: frozenset[bytes],
+    coders: frozenset[Coder] = EVERY_DEVICE,
     now: Clock = utc_now,
 ) -> Answer:
     """Plan the device's next update.
@@ -91,6 +94,7 @@ def check_in(
         device_id: Its id.
         installed: What it runs; None for nothing.
         held: SHA-256 of graphs and cards that it has.
+        coders: What it decodes.
         now: The clock.
 
     Raises:
@@ -104,7 +108,8 @@ def check_in(
     time = now()
     plan = None
     if head is not None and head != running:
-        plan = plan_for(uuid.uuid4().hex, running, head, registry.steps(device.model), held)
+        steps = registry.steps(device.model)
+        plan = plan_for(uuid.uuid4().hex, running, head, steps, held, coders)
     base = running.number if running is not None else None
     registry.check_in(device_id, base, _attempt(device_id, base, plan, time), time)
     return Answer(head.number if head is not None else None, plan)

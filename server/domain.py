@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from diffcodec import Coder
+
 DIGEST_BYTES = 32
 """Length of a SHA-256, of blobs and of dense weights alike."""
 
 LONGEST_NAME = 200
 """Characters in the name of a model or a device."""
+
+EVERY_DEVICE = frozenset({Coder.FAST})
+"""What every device decodes, whether it says so or not."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,16 @@ class Generation:
 
 @dataclass(frozen=True)
 class Step:
-    """One diff file of a model: it turns `base` (None: nothing) into `target`."""
+    """One diff file of a model: it turns `base` (None: nothing) into `target`.
+
+    A device must decode all of `coders` to take it.
+    """
 
     base: int | None
     target: int
     target_digest: bytes
     diff: Blob
+    coders: frozenset[Coder] = EVERY_DEVICE
 
     @property
     def is_snapshot(self) -> bool:

@@ -2,9 +2,9 @@
 
 Pure: values in, values out. A device may start from what it runs, or from nothing at all when a
 snapshot is cheaper, so direct diffs, chains and snapshots (also a snapshot with diffs after it)
-compete on the same terms. Byte counts alone do not decide ties, and two servers must answer
-alike: equal routes are told apart by fewer steps, then by the generations passed, then by the
-names of their files.
+compete on the same terms; of one diff by several coders only the files that the device decodes
+do. Byte counts alone do not decide ties, and two servers must answer alike: equal routes are
+told apart by fewer steps, then by the generations passed, then by the names of their files.
 
     >>> route = cheapest_route(steps, start=1, goal=4)
     >>> sum(step.diff.length for step in route)
@@ -13,19 +13,26 @@ names of their files.
 import heapq
 from collections.abc import Iterable
 
-from server.domain import Blob, Generation, Plan, Step
+from diffcodec import Coder
+from server.domain import EVERY_DEVICE, Blob, Generation, Plan, Step
 from server.errors import NoRouteError
 
 Cost = tuple[int, int, tuple[tuple[int, int, bytes], ...]]
 
 
-def cheapest_route(steps: Iterable[Step], start: int | None, goal: int) -> tuple[Step, ...]:
+def cheapest_route(
+    steps: Iterable[Step],
+    start: int | None,
+    goal: int,
+    coders: frozenset[Coder] = EVERY_DEVICE,
+) -> tuple[Step, ...]:
     """Find the route of fewest bytes (Dijkstra).
 
     Args:
         steps: Everything that the model offers.
         start: What the device runs; None for nothing.
         goal: The generation to reach.
+        coders: What the device decodes; steps that need others are no way for it.
 
     Returns:
         Steps in the order in which to apply them; none where start is goal.
@@ -37,7 +44,8 @@ def cheapest_route(steps: Iterable[Step], start: int | None, goal: int) -> tuple
         return ()
     leaving: dict[int | None, list[Step]] = {}
     for step in steps:
-        leaving.setdefault(step.base, []).append(step)
+        if step.coders <= coders:
+            leaving.setdefault(step.base, []).append(step)
     settled: set[int | None] = set()
     frontier: list[tuple[Cost, int, tuple[Step, ...]]] = []
 
@@ -90,6 +98,7 @@ def plan_for(
     head: Generation,
     steps: Iterable[Step],
     held: frozenset[bytes],
+    coders: frozenset[Coder] = EVERY_DEVICE,
 ) -> Plan | None:
     """Decide what a device should do.
 
@@ -99,6 +108,7 @@ def plan_for(
         head: The newest generation of its model.
         steps: Everything that the model offers.
         held: SHA-256 of the graphs and cards that the device says it has.
+        coders: What it decodes.
 
     Returns:
         A plan, or None where the device runs the head already.
@@ -106,7 +116,8 @@ def plan_for(
     Raises:
         NoRouteError: nothing leads to the head.
     """
-    route = cheapest_route(steps, installed.number if installed else None, head.number)
+    start = installed.number if installed else None
+    route = cheapest_route(steps, start, head.number, coders)
     if not route:
         return None
     return Plan(

@@ -10,12 +10,14 @@ registry hears of it.
 Not for: deciding what the weights should be (server.training, or the caller).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 
 from diffcodec import (
+    DecodedDiff,
     Layout,
+    LayoutError,
     ParameterSet,
     apply,
     decode,
@@ -25,20 +27,24 @@ from diffcodec import (
     read_header,
 )
 from server.devices import Clock, utc_now
-from server.domain import LONGEST_NAME, Blob, Generation, Step
+from server.direct import chain_between, direct_diff
+from server.domain import EVERY_DEVICE, LONGEST_NAME, Blob, Generation, Step
 from server.errors import ConflictError, PublishError
 from server.home import ServerHome
+from server.planner import cheapest_route
+from server.recoding import recoded
 from speech.card import Card
 from speech.errors import CardError
 
 
 @dataclass(frozen=True)
 class _Result:
-    """What a diff file leads to, and from where (None: a snapshot)."""
+    """What a diff file says, what it leads to, and from where (None: a snapshot)."""
 
     base: Generation | None
+    base_layout: Layout | None
+    decoded: DecodedDiff
     weights: ParameterSet
-    digest: bytes
 
 
 def publish(
@@ -58,22 +64,26 @@ def publish(
     Args:
         home: Where to.
         model: The line of generations; a new name starts one.
-        diff: An encoded .ndiff: a snapshot, or one whose base is a generation of this model.
-        graph: model.onnx with external weights; the parent's without it.
+        diff: An encoded .ndiff: a snapshot, or one whose base is a generation of this model. It
+            is offered as it is, and by the coder that serves other devices better.
+        graph: model.onnx with external weights; else the one that the diff carries, else the
+            parent's.
         card: JSON that says what the model is; the parent's without it.
         expected_head: The newest generation that the caller built upon (None: there was none);
             `...` for whatever is the newest when publishing begins.
         branch: Let the diff's base be an older generation than the newest.
-        direct_from: Older generations to offer an exact diff from as well.
+        direct_from: Older generations to offer one diff from as well, each where that is smaller
+            than the routes that there are.
         now: The clock.
 
     Returns:
         The new generation, whose weights are what the diff leads to.
 
     Raises:
-        PublishError: the diff has another base, a new layout comes without its graph, the card
-            is none, or a new model's name is none.
-        CodecError: the diff is not a sound file, or a direct one has another layout.
+        PublishError: the diff has another base, a new layout comes without its graph, the diff
+            carries another graph than the one given, the card is none, or a new model's name is
+            none.
+        CodecError: the diff is not a sound file, or a tensor shrinks on the way of a direct one.
         NotFoundError: a generation of `direct_from` does not exist.
         ConflictError: another generation was published meanwhile; nothing was.
         StorageError: disk or database failed; nothing was published.
@@ -86,34 +96,32 @@ def publish(
     if not branch:
         _require_newest_base(model, head, result.base)
     parent = result.base or head
+    graph = _graph_with(result.decoded, graph)
     fingerprint = result.weights.layout.fingerprint
     if graph is None and parent is not None and parent.layout_fingerprint != fingerprint:
         raise PublishError(
             f"the weights have another layout than generation {parent.number} of {model!r}: "
-            "expected a new graph with them, found none"
+            f"expected a new graph with them, found none{_difference(result)}"
         )
-    snapshot = encode(lossless_diff(None, result.weights), None)
+    whole = DecodedDiff(lossless_diff(None, result.weights), result.decoded.target_digest)
+    snapshot = encode(whole.diff, None)
     generation = Generation(
         model=model,
         number=head.number + 1 if head is not None else 0,
         parent=parent.number if parent is not None else None,
         layout_fingerprint=fingerprint,
-        digest=result.digest,
+        digest=result.decoded.target_digest,
         snapshot=_store(home, snapshot),
         graph=_store_or_inherit(home, graph, parent.graph if parent else None),
         card=_store_or_inherit(home, card, parent.card if parent else None),
         published_at=now(),
     )
-    base = result.base.number if result.base is not None else None
-    routes = {diff: base, snapshot: None}  # one entry where the diff is that very snapshot
+    steps = _own_steps(home, generation, result, diff)
+    if diff != snapshot:
+        steps += _steps(home, generation, None, snapshot, recoded(snapshot, whole, None))
     for start in direct_from:
-        old = weights_of(home, model, start)
-        routes.setdefault(encode(lossless_diff(old, result.weights), old), start)
+        steps += _direct_steps(home, generation, start, result.weights, steps)
     # The registry takes the next number and no other: who built on an older head loses here.
-    steps = [
-        Step(start, generation.number, generation.digest, _store(home, content))
-        for content, start in routes.items()
-    ]
     home.registry.add_generation(generation, steps)
     return generation
 
@@ -143,11 +151,11 @@ def diff_from_head(
         home: Where the model lives.
         model: Its name; the first generation of a new model is a lossless snapshot, because
             devices that hold nothing have nothing that a budget could be spent on changing.
-        weights: What to come close to, in the layout of the newest generation.
+        weights: What to come close to; tensors may be added, removed and grown.
         budget_bytes: The most that the file may have; None for an exact diff, however large.
 
     Raises:
-        LayoutError: the weights have another layout than the newest generation.
+        LayoutError: a tensor is smaller than in the newest generation.
         BudgetError: the budget does not even hold a header.
     """
     head = home.registry.head(model)
@@ -167,10 +175,7 @@ def weights_of(home: ServerHome, model: str, number: int) -> ParameterSet:
         StorageError: its snapshot cannot be read, or has changed.
     """
     generation = home.registry.generation(model, number)
-    home.artifacts.verify(generation.snapshot)
-    snapshot = generation.snapshot
-    content = home.artifacts.read(snapshot.sha256, 0, snapshot.length)
-    return apply(None, decode(content))
+    return apply(None, decode(_content(home, generation.snapshot)))
 
 
 def layout_after(home: ServerHome, model: str, diff: bytes) -> Layout:
@@ -181,7 +186,7 @@ def layout_after(home: ServerHome, model: str, diff: bytes) -> Layout:
         CodecError: the diff is not a sound file.
     """
     header = read_header(diff)
-    if header.base_digest is not None:
+    if header.base_digest is not None and header.layout is None:
         snapshot = _base_of(home, model, header.base_digest).snapshot
         header = read_header(home.artifacts.read(snapshot.sha256, 0, snapshot.length))
     if header.layout is None:
@@ -228,8 +233,9 @@ def _apply(home: ServerHome, model: str, diff: bytes) -> _Result:
     base_digest = read_header(diff).base_digest
     base = None if base_digest is None else _base_of(home, model, base_digest)
     base_weights = None if base is None else weights_of(home, model, base.number)
-    decoded = decode(diff, None if base_weights is None else base_weights.layout)
-    return _Result(base, apply(base_weights, decoded), decoded.target_digest)
+    base_layout = None if base_weights is None else base_weights.layout
+    decoded = decode(diff, base_layout)
+    return _Result(base, base_layout, decoded, apply(base_weights, decoded))
 
 
 def _base_of(home: ServerHome, model: str, digest: bytes) -> Generation:
@@ -246,6 +252,84 @@ def _newest_with(home: ServerHome, model: str, digest: bytes) -> Generation | No
     """The newest generation with these weights: old ones may have been published again."""
     found = [g for g in home.registry.generations(model) if g.digest == digest]
     return found[-1] if found else None
+
+
+def _difference(result: _Result) -> str:
+    """The first tensor in which a result's layout is not its base's; empty for a snapshot."""
+    if result.base_layout is None:
+        return ""
+    try:
+        result.base_layout.require(result.weights.layout, "the base", "the result")
+    except LayoutError as error:
+        return f" ({error})"
+    return ""
+
+
+def _graph_with(decoded: DecodedDiff, given: bytes | None) -> bytes | None:
+    """The graph that comes with a diff, inside it or beside it."""
+    carried = decoded.diff.graph
+    if carried is not None and given not in (None, carried):
+        raise PublishError(
+            "expected the graph that the diff carries, or none beside it, found another one"
+        )
+    return given if carried is None else carried
+
+
+def _own_steps(
+    home: ServerHome, generation: Generation, result: _Result, diff: bytes
+) -> list[Step]:
+    """The diff that makes a generation, by every coder that serves some device best."""
+    base = result.base.number if result.base is not None else None
+    other = recoded(diff, result.decoded, result.base_layout)
+    return _steps(home, generation, base, diff, other)
+
+
+def _direct_steps(
+    home: ServerHome,
+    generation: Generation,
+    start: int,
+    weights: ParameterSet,
+    steps: Sequence[Step],
+) -> list[Step]:
+    """One diff from an older generation, by every coder by which it saves some device bytes."""
+    known = [*home.registry.steps(generation.model), *steps]
+    old = weights_of(home, generation.model, start)
+    chain = chain_between(known, start, generation.number)
+    file = direct_diff(old, weights, [_content(home, step.diff) for step in chain])
+    if file is None:
+        return []
+    files = [file, recoded(file, decode(file, old.layout), old.layout)]
+    saving = [
+        file
+        for file in files
+        if file is not None and len(file) < _route_bytes(known, start, generation.number, file)
+    ]
+    return _steps(home, generation, start, *saving)
+
+
+def _route_bytes(steps: Sequence[Step], start: int, goal: int, file: bytes) -> int:
+    """What the way costs a device that could take this file, but does without it."""
+    coders = EVERY_DEVICE | read_header(file).coders
+    return sum(step.diff.length for step in cheapest_route(steps, start, goal, coders))
+
+
+def _steps(
+    home: ServerHome, generation: Generation, base: int | None, *files: bytes | None
+) -> list[Step]:
+    """What files do that lead to a generation, once they are stored."""
+    return [
+        Step(
+            base, generation.number, generation.digest, _store(home, file), read_header(file).coders
+        )
+        for file in files
+        if file is not None
+    ]
+
+
+def _content(home: ServerHome, blob: Blob) -> bytes:
+    """The bytes of a stored blob, proven to be those that were stored."""
+    home.artifacts.verify(blob)
+    return home.artifacts.read(blob.sha256, 0, blob.length)
 
 
 def _store(home: ServerHome, content: bytes) -> Blob:

@@ -12,11 +12,21 @@ from typing import Any
 
 import grpc
 
-from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
+from diffcodec import Coder
+from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc, diff_pb2
 from server import devices
 from server.artifacts import ArtifactStore
 from server.devices import Answer, Installed
-from server.domain import DIGEST_BYTES, LONGEST_NAME, Blob, Outcome, Plan, Report, Step
+from server.domain import (
+    DIGEST_BYTES,
+    EVERY_DEVICE,
+    LONGEST_NAME,
+    Blob,
+    Outcome,
+    Plan,
+    Report,
+    Step,
+)
 from server.errors import (
     ConflictError,
     InputError,
@@ -63,6 +73,9 @@ OUTCOMES = {
 }
 
 
+CODERS = {diff_pb2.CODER_FAST: Coder.FAST, diff_pb2.CODER_MAX: Coder.MAX}
+
+
 class DeviceService(device_pb2_grpc.DeviceServiceServicer):
     """Enrolment, check-ins and reports."""
 
@@ -94,6 +107,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
                 request.device_id,
                 _installed_from(request),
                 _held_from(request),
+                _coders_from(request),
             )
             if answer.plan is not None:
                 log.info(
@@ -183,6 +197,11 @@ def _held_from(request: device_pb2.CheckInRequest) -> frozenset[bytes]:
     for sha256 in request.held:
         _require_digest("held", sha256)
     return frozenset(request.held)
+
+
+def _coders_from(request: device_pb2.CheckInRequest) -> frozenset[Coder]:
+    """What the device decodes; coders of a newer protocol help nobody here."""
+    return EVERY_DEVICE.union(CODERS[coder] for coder in request.coders if coder in CODERS)
 
 
 def _report_from(request: device_pb2.ReportRequest) -> Report | None:

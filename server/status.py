@@ -1,8 +1,10 @@
 """What a home holds and what its devices run, as values that print and serialise."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from server.domain import Generation, Step
+from diffcodec import Coder
+from server.domain import EVERY_DEVICE, Generation, Step
 from server.home import ServerHome
 
 
@@ -11,7 +13,8 @@ class GenerationStatus:
     """One generation.
 
     `update_bytes` is the smallest diff from the generation before it, None for the first or where
-    there is only a snapshot; `snapshot_bytes` is the smallest snapshot.
+    there is only a snapshot; `snapshot_bytes` is the smallest snapshot. `updates` and `snapshots`
+    say the same by coder: `fast` is what every device takes, `max` what some take instead.
     """
 
     number: int
@@ -19,6 +22,8 @@ class GenerationStatus:
     digest: str
     update_bytes: int | None
     snapshot_bytes: int
+    updates: dict[str, int]
+    snapshots: dict[str, int]
     devices: int
     published_at: str
 
@@ -54,13 +59,25 @@ def _generation_status(
     generation: Generation, steps: tuple[Step, ...], devices: int
 ) -> GenerationStatus:
     leading_here = [step for step in steps if step.target == generation.number]
-    updates = [s.diff.length for s in leading_here if s.base == generation.number - 1]
+    updates = _smallest(s for s in leading_here if s.base == generation.number - 1)
+    snapshots = _smallest(s for s in leading_here if s.is_snapshot)
     return GenerationStatus(
         number=generation.number,
         parent=generation.parent,
         digest=generation.digest.hex(),
-        update_bytes=min(updates, default=None),
-        snapshot_bytes=min(s.diff.length for s in leading_here if s.is_snapshot),
+        update_bytes=min(updates.values(), default=None),
+        snapshot_bytes=min(snapshots.values()),
+        updates=updates,
+        snapshots=snapshots,
         devices=devices,
         published_at=generation.published_at.isoformat(timespec="seconds"),
     )
+
+
+def _smallest(steps: Iterable[Step]) -> dict[str, int]:
+    """Bytes of the smallest file, by the coder that a device must have for it."""
+    sizes: dict[str, int] = {}
+    for step in steps:
+        coder = str(Coder.FAST if step.coders <= EVERY_DEVICE else Coder.MAX)
+        sizes[coder] = min(step.diff.length, sizes.get(coder, step.diff.length))
+    return dict(sorted(sizes.items()))

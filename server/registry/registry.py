@@ -131,7 +131,7 @@ class Registry:
                 .order_by(StepRow.step_id)
             )
             return tuple(
-                Step(step.base, step.target, digest, Blob(step.diff_sha256, length))
+                Step(step.base, step.target, digest, Blob(step.diff_sha256, length), step.coders)
                 for step, digest, length in rows
             )
 
@@ -390,7 +390,13 @@ def _add_step(session: Session, model: str, step: Step) -> None:
     )
     if is_there is None:
         session.add(
-            StepRow(model=model, base=step.base, target=step.target, diff_sha256=step.diff.sha256)
+            StepRow(
+                model=model,
+                base=step.base,
+                target=step.target,
+                diff_sha256=step.diff.sha256,
+                coders=step.coders,
+            )
         )
 
 

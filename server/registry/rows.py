@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from diffcodec import Coder
 from server.domain import DIGEST_BYTES, AttemptState, Outcome
 
 # Without names of our own, SQLite's constraints are nameless and no migration can drop them.
@@ -36,6 +37,7 @@ NAMING_CONVENTION = {
 NAME_LENGTH = 200
 ID_LENGTH = 32
 CODE_LENGTH = 64
+CODERS_LENGTH = 64
 
 Digest = LargeBinary(DIGEST_BYTES)
 
@@ -55,6 +57,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None or value.tzinfo is not None:
             return value
         return value.replace(tzinfo=UTC)
+
+
+class CoderSet(TypeDecorator[frozenset[Coder]]):
+    """Coders by name, sorted, a space between them; a diff that changes nothing needs none."""
+
+    impl = String(CODERS_LENGTH)
+    cache_ok = True
+
+    def process_bind_param(self, value: frozenset[Coder] | None, dialect: Dialect) -> str | None:
+        """Store names."""
+        return " ".join(sorted(value)) if value is not None else None
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> frozenset[Coder] | None:
+        """Return coders."""
+        return frozenset(map(Coder, value.split())) if value is not None else None
 
 
 def _enum(kind: type[AttemptState] | type[Outcome], name: str) -> Enum:
@@ -129,6 +146,7 @@ class StepRow(Row):
     base: Mapped[int | None]
     target: Mapped[int]
     diff_sha256: Mapped[bytes] = mapped_column(ForeignKey("blobs.sha256"))
+    coders: Mapped[frozenset[Coder]] = mapped_column(CoderSet)
 
 
 class DeviceRow(Row):

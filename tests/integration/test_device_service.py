@@ -8,7 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from protos.ota.v1 import device_pb2, device_pb2_grpc
+from diffcodec import Coder
+from protos.ota.v1 import device_pb2, device_pb2_grpc, diff_pb2
 from server.domain import AttemptState, Step
 from server.home import ServerHome
 from tests.integration.served_home import CARD, GRAPH, add_generation, channel_to, home_with
@@ -39,9 +40,10 @@ class Client:
         device_id: str,
         installed: int | None = None,
         held: tuple[bytes, ...] = (),
+        coders: tuple[int, ...] = (),
         **wrong: Any,
     ) -> device_pb2.CheckInResponse:
-        request = device_pb2.CheckInRequest(device_id=device_id, held=held)
+        request = device_pb2.CheckInRequest(device_id=device_id, held=held, coders=coders)
         if installed is not None:
             request.installed.number = installed
             request.installed.digest = wrong.get("digest", generation(installed).digest)
@@ -100,6 +102,37 @@ def test_a_device_at_the_head_has_nothing_to_do(home: ServerHome) -> None:
         answer = await client.check_in(await client.enroll(), installed=2)
         assert answer.head == 2
         assert not answer.HasField("plan")
+
+    run(home, scenario)
+
+
+FAST, MAX, OF_A_NEWER_PROTOCOL = diff_pb2.CODER_FAST, diff_pb2.CODER_MAX, 99
+
+
+@pytest.mark.parametrize(
+    ("coders", "takes_max"),
+    [
+        ((), False),
+        ((FAST,), False),
+        ((OF_A_NEWER_PROTOCOL, 0), False),
+        ((FAST, MAX), True),
+        ((MAX,), True),
+        ((OF_A_NEWER_PROTOCOL, MAX), True),
+    ],
+    ids=str,
+)
+def test_a_device_is_sent_the_smallest_files_of_those_that_it_says_it_decodes(
+    home: ServerHome, coders: tuple[int, ...], takes_max: bool
+) -> None:
+    by_max = home.artifacts.put(b"smaller")
+    home.registry.add_step(
+        "digits", Step(1, 2, generation(2).digest, by_max, frozenset({Coder.MAX}))
+    )
+
+    async def scenario(client: Client) -> None:
+        answer = await client.check_in(await client.enroll(), installed=1, coders=coders)
+        [step] = answer.plan.steps
+        assert (step.diff.sha256 == by_max.sha256) == takes_max
 
     run(home, scenario)
 

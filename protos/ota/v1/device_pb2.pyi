@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from protos.ota.v1 import content_pb2 as _content_pb2
+from protos.ota.v1 import diff_pb2 as _diff_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -117,6 +118,7 @@ class CheckInRequest(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     INSTALLED_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    CODERS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     @_builtins.property
     def installed(self) -> Global___InstalledGeneration:
@@ -126,16 +128,21 @@ class CheckInRequest(_message.Message):
     def held(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Blobs (graph, card) that the device holds already, by SHA-256."""
 
+    @_builtins.property
+    def coders(self) -> _containers.RepeatedScalarFieldContainer[_diff_pb2.Coder.ValueType]:
+        """What the device decodes. Fast alone where it says nothing; those of a newer protocol do not count."""
+
     def __init__(
         self,
         *,
         device_id: _builtins.str = ...,
         installed: Global___InstalledGeneration | None = ...,
         held: _abc.Iterable[_builtins.bytes] | None = ...,
+        coders: _abc.Iterable[_diff_pb2.Coder.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["installed", b"installed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "held", b"held", "installed", b"installed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coders", b"coders", "device_id", b"device_id", "held", b"held", "installed", b"installed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

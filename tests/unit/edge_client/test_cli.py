@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from diffcodec import available_coders
 from edge_client import EdgeHome
 from tests.unit.edge_client.fake_server import FakeServer
 from tests.unit.edge_client.models import (
@@ -105,7 +106,9 @@ def test_peak_memory_is_the_devices_and_not_its_parents(home: EdgeHome) -> None:
 
 
 def test_status_before_and_after_the_first_update(home: EdgeHome, server: FakeServer) -> None:
-    assert "generation     none" in ota_edge("status", "--home", home.path).stdout
+    shown = ota_edge("status", "--home", home.path).stdout
+    assert "generation     none" in shown
+    assert f"coders         {', '.join(sorted(available_coders()))}" in shown
     before = json.loads(ota_edge("status", "--home", home.path, "--json").stdout)
     assert (before["generation"], before["digest"], before["slot"]) == (None, None, None)
     assert (before["model"], before["server"]) == ("digits", str(server.address))

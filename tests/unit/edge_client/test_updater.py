@@ -1,20 +1,26 @@
 """Updates from an honest server."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from diffcodec import ParameterSet, available_coders, decode, encode
 from edge_client import EdgeHome, Recognizer, enroll, update
-from edge_client.errors import NoCardError, UnhealthyError
+from edge_client.chain import rebuilt_bytes
+from edge_client.errors import DigestMismatchError, NoCardError, UnhealthyError
+from edge_client.offer import Blob, Generation, Step
 from edge_client.updater import Progress
-from protos.ota.v1 import device_pb2
+from protos.ota.v1 import device_pb2, diff_pb2
 from tests.unit.edge_client.evidence import content_of, stored
 from tests.unit.edge_client.fake_server import (
     FakeServer,
 )
 from tests.unit.edge_client.models import (
     GRAPH,
+    a_little_later,
     card_with,
     full_diff,
     generation,
@@ -165,9 +171,76 @@ def test_the_device_says_which_blobs_it_holds(home: EdgeHome, server: FakeServer
     assert {published.graph, published.card} == {graph, card} == set(second.held)
 
 
+def test_the_device_says_which_coders_it_decodes(home: EdgeHome, server: FakeServer) -> None:
+    update(home)
+    said = {diff_pb2.Coder.Name(coder) for coder in server.check_ins[0].coders}
+    assert said == {f"CODER_{coder.upper()}" for coder in available_coders()}
+
+
 def kept_blobs(server: FakeServer) -> list[bytes]:
     published = server.generations[0]
     return [server.blobs[published.graph], server.blobs[published.card]]
+
+
+def test_tensors_are_added_grown_and_removed_by_a_diff(tmp_path: Path) -> None:
+    with FakeServer() as server:
+        base = generation(0)
+        server.publish(base, snapshot(base), base=None, graph=None, card=None)
+        home = updated(tmp_path / "home", server)
+        grown = ParameterSet.from_arrays(
+            {
+                "speech.weight": np.pad(base.arrays["speech.weight"], ((0, 8), (0, 4))),
+                "speech.bias": np.full(5, 0.5, dtype=np.float32),
+            }
+        )
+        server.publish(grown, full_diff(base, grown), base=0, graph=None, card=None)
+        assert update(home).steps
+    slot = home.slots.active()
+    assert slot.layout() == grown.layout
+    assert ParameterSet.read(slot.weights, slot.layout()) == grown
+
+
+def publish_with_graph(server: FakeServer, inside: bytes, beside: bytes = GRAPH) -> None:
+    """The next generation: its diff carries one graph, and the plan names another."""
+    number = len(server.generations)
+    base = generation(number - 1)
+    new, diff = a_little_later(base, number)
+    carried = replace(decode(diff, base.layout).diff, graph=inside)
+    server.publish(new, encode(carried, base), base=number - 1, graph=beside)
+
+
+def test_a_diff_may_bring_the_graph_that_the_plan_names(home: EdgeHome, server: FakeServer) -> None:
+    update(home)
+    publish_with_graph(server, GRAPH)
+    update(home)
+    assert stored(home) == generation(1)
+    assert home.slots.active().graph.read_bytes() == GRAPH
+
+
+def test_a_diff_with_another_graph_than_the_plan_names_is_refused(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    update(home)
+    before = content_of(home)
+    publish_with_graph(server, b"another graph")
+    expected, found = (
+        hashlib.sha256(b"another graph").hexdigest(),
+        hashlib.sha256(GRAPH).hexdigest(),
+    )
+    with pytest.raises(DigestMismatchError, match=f"{expected}, found {found}"):
+        update(home)
+    assert content_of(home) == before
+    assert server.outcomes()[-1] == ("FAILED", "DIGEST_MISMATCH")
+
+
+def test_only_the_graph_of_the_last_diff_of_a_chain_counts(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    update(home)
+    publish_with_graph(server, b"a graph on the way", beside=b"a graph on the way")
+    publish_with_graph(server, GRAPH)
+    assert len(update(home).steps) == 2
+    assert stored(home) == generation(2)
 
 
 @pytest.mark.parametrize("graph", [GRAPH, None], ids=["graph", "weights-alone"])
@@ -208,3 +281,13 @@ def test_progress_ends_at_its_total(home: EdgeHome) -> None:
     last = {progress.doing: progress for progress in seen}
     assert set(last) == {"downloading, bytes", "applying, steps"}
     assert all(progress.done == progress.total > 0 for progress in last.values())
+
+
+def test_room_is_made_for_what_a_diff_grows_to(tmp_path: Path) -> None:
+    base = generation(0)
+    grown = ParameterSet.from_arrays({**base.arrays, "more": np.ones(10_000, dtype=np.float32)})
+    file = tmp_path / "grown.ndiff"
+    file.write_bytes(full_diff(base, grown))
+    step = Step(Blob(bytes(32), 1), Generation(1, grown.digest()), is_snapshot=False)
+    room_bytes = rebuilt_bytes([step], {step.diff.sha256: file}, base.layout)
+    assert room_bytes == grown.layout.file_bytes > base.layout.file_bytes

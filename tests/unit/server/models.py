@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from diffcodec import Diff, Layout, ParameterSet, SparseDiff, Uniform, encode, lossless_diff
+from diffcodec import (
+    Coder,
+    Diff,
+    Layout,
+    ParameterSet,
+    SparseDiff,
+    Uniform,
+    encode,
+    lossless_diff,
+)
 from speech.card import Card
 
 CARD = Card(("no", "yes")).to_json()
@@ -32,6 +41,19 @@ def sparse(base: ParameterSet, *positions: int) -> bytes:
     ones = np.ones(len(positions), dtype=np.int8)
     change = SparseDiff(np.array(positions, dtype=np.int64), ones, Uniform(0.5))
     return encode(Diff.of(base.layout, base.digest(), {"encoder.B": change}), base)
+
+
+def uneven(
+    base: ParameterSet, seed: int = 0, coders: frozenset[Coder] = frozenset({Coder.FAST})
+) -> bytes:
+    """Change a fifth of encoder.W, each row in one direction: `max` sees that, `fast` does not."""
+    random = np.random.default_rng(seed)
+    columns = base.layout.index["encoder.W"].shape[1]
+    positions = np.sort(random.choice(40 * columns, size=8 * columns, replace=False))
+    signs = np.where(positions // columns % 2, 1, -1)
+    levels = (random.choice([1, 2], positions.size) * signs).astype(np.int8)
+    change = SparseDiff(positions.astype(np.int64), levels, Uniform(0.5))
+    return encode(Diff.of(base.layout, base.digest(), {"encoder.W": change}), base, coders)
 
 
 def compressed_snapshot(seed: int, layout: Layout) -> bytes:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from diffcodec import ParameterSet, fit_sparse
+from diffcodec import ParameterSet, apply, decode, fit_sparse
 from diffcodec.weights import write_weights
 from server.cli import main
 from server.home import ServerHome
 from server.publishing import weights_of
-from tests.unit.server.models import snapshot, weights
+from tests.unit.server.models import snapshot, sparse, weights
 from tests.unit.server.test_graph import WEIGHTS, save_model
 
 
@@ -118,9 +118,10 @@ def test_a_finished_diff_from_an_older_generation_needs_the_option_branch(
 
 
 def test_from_adds_direct_diffs_that_skip_generations(cli: Cli, srv: Path, tmp_path: Path) -> None:
-    for number in (0, 1, 2):
+    near = apply(weights(0), decode(sparse(weights(0), 3), weights(0).layout))
+    for number, content in enumerate((weights(0), weights(1), near)):
         bases = ("--from", "0", "--from", "1") if number == 2 else ()
-        file = weights_file(tmp_path, weights(number), f"{number}.safetensors")
+        file = weights_file(tmp_path, content, f"{number}.safetensors")
         published(cli, srv, "--model", "digits", file, *bases)
     home = ServerHome.open(srv)
     to_head = {step.base for step in home.registry.steps("digits") if step.target == 2}
@@ -169,7 +170,10 @@ def test_status_lists_generations_bytes_and_devices(cli: Cli, srv: Path, tmp_pat
     assert (model["model"], model["head"], model["devices_without_model"]) == ("digits", 1, 0)
     [first, second] = model["generations"]
     assert (first["number"], first["parent"], first["update_bytes"]) == (0, None, None)
-    assert (second["digest"], second["update_bytes"]) == (facts["digest"], facts["bytes"])
+    assert (second["digest"], second["updates"]["fast"]) == (facts["digest"], facts["bytes"])
+    assert second["update_bytes"] == min(second["updates"].values())
+    assert second["snapshot_bytes"] == min(second["snapshots"].values())
+    assert f"fast {facts['bytes']:,} B" in cli("status", srv)[1]
     assert "digits: head 1" in cli("status", srv)[1]
 
 

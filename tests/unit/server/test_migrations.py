@@ -5,6 +5,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect
 
+from diffcodec import Coder
 from server.domain import AttemptState, Device, Outcome
 from server.errors import HomeError
 from server.registry import Registry, database, sqlite_url
@@ -54,6 +55,27 @@ def test_a_downgrade_works_on_tables_that_are_in_use(tmp_path: Path, engine: Eng
     registry.close()
     database.downgrade(engine, "base")
     assert tables(engine) == set()
+
+
+def test_steps_of_a_database_without_coders_are_by_fast(tmp_path: Path, engine: Engine) -> None:
+    registry = Registry.create(sqlite_url(tmp_path / "registry.db"))
+    registry.add_generation(generation(0), [step(None, 0, 10)])
+    database.downgrade(engine, "0001")
+    database.upgrade(engine)
+    assert registry.steps("digits") == (step(None, 0, 10),)
+    registry.close()
+
+
+def test_a_database_without_coders_offers_only_what_every_device_decodes(
+    tmp_path: Path, engine: Engine
+) -> None:
+    registry = Registry.create(sqlite_url(tmp_path / "registry.db"))
+    by_max = (step(None, 0, 9, coders=frozenset(c)) for c in ({Coder.MAX}, set(Coder)))
+    registry.add_generation(generation(0), [step(None, 0, 10), *by_max])
+    database.downgrade(engine, "0001")
+    database.upgrade(engine)
+    assert registry.steps("digits") == (step(None, 0, 10),)
+    registry.close()
 
 
 def test_upgrading_twice_keeps_what_is_there(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.domain import Step
+from diffcodec import Coder
+from server.domain import EVERY_DEVICE, Step
 from server.errors import NoRouteError
 from server.planner import cheapest_route, needed, plan_for
 from tests.unit.server.values import blob, generation, step
@@ -51,6 +52,43 @@ def test_a_diff_from_a_generation_that_the_device_does_not_run_is_of_no_use() ->
 def test_of_equal_bytes_fewer_steps_win() -> None:
     first, second, direct = step(0, 1, 40), step(1, 2, 40), step(0, 2, 80)
     assert cheapest_route([first, second, direct], start=0, goal=2) == (direct,)
+
+
+BOTH = frozenset(Coder)
+
+
+def test_a_device_takes_the_smallest_file_of_those_that_it_decodes() -> None:
+    by_fast, by_max = step(0, 1, 40), step(0, 1, 38, coders=frozenset({Coder.MAX}))
+    assert cheapest_route([by_max, by_fast], start=0, goal=1) == (by_fast,)
+    assert cheapest_route([by_fast, by_max], start=0, goal=1, coders=BOTH) == (by_max,)
+
+
+def test_a_device_of_every_coder_takes_a_file_by_fast_where_that_is_smaller() -> None:
+    by_fast, by_max = step(0, 1, 40), step(0, 1, 41, coders=BOTH)
+    assert cheapest_route([by_max, by_fast], start=0, goal=1, coders=BOTH) == (by_fast,)
+
+
+def test_a_chain_may_mix_coders() -> None:
+    first, second = step(0, 1, 40), step(1, 2, 38, coders=BOTH)
+    assert cheapest_route([first, second], start=0, goal=2, coders=BOTH) == (first, second)
+
+
+def test_files_that_no_coder_of_the_device_decodes_are_no_route() -> None:
+    with pytest.raises(NoRouteError):
+        cheapest_route([step(0, 1, 38, coders=BOTH)], start=0, goal=1)
+
+
+def test_a_diff_that_changes_nothing_needs_no_coder() -> None:
+    empty = step(0, 1, 9, coders=frozenset())
+    assert cheapest_route([empty], start=0, goal=1, coders=EVERY_DEVICE) == (empty,)
+
+
+def test_a_plan_is_made_of_what_the_device_decodes() -> None:
+    by_fast, by_max = step(0, 1, 40), step(0, 1, 38, coders=BOTH)
+    for coders, expected in ((EVERY_DEVICE, by_fast), (BOTH, by_max)):
+        plan = plan_for("a", generation(0), generation(1), [by_fast, by_max], frozenset(), coders)
+        assert plan is not None
+        assert plan.steps == (expected,)
 
 
 def test_ties_do_not_depend_on_the_order_of_the_steps() -> None:

@@ -6,16 +6,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffcodec import CodecError, LayoutError, apply, decode
+from diffcodec import (
+    CodecError,
+    Coder,
+    Diff,
+    LayoutError,
+    ParameterSet,
+    apply,
+    decode,
+    encode,
+    lossless_diff,
+    read_header,
+)
 from server.artifacts import ArtifactStore
 from server.devices import utc_now
-from server.domain import Blob
+from server.domain import EVERY_DEVICE, Blob
 from server.errors import ArtifactError, ConflictError, NotFoundError, PublishError
 from server.home import ServerHome
 from server.planner import cheapest_route
-from server.publishing import diff_from_head, publish, weights_of
+from server.publishing import diff_from_head, layout_after, publish, weights_of
 from speech.card import Card
-from tests.unit.server.models import CARD, compressed_snapshot, exact, snapshot, sparse, weights
+from tests.unit.server.models import (
+    CARD,
+    compressed_snapshot,
+    exact,
+    snapshot,
+    sparse,
+    uneven,
+    weights,
+)
 
 OLD, NEW = weights(1), weights(2)
 NEW_CARD = Card(("one", "two")).to_json()
@@ -52,7 +71,11 @@ def test_a_diff_is_offered_beside_a_lossless_snapshot(home: ServerHome) -> None:
     publish(home, "digits", snapshot(OLD))
     diff = sparse(OLD, 3)
     made = publish(home, "digits", diff)
-    offered = [(s.base, s.target, s.diff) for s in home.registry.steps("digits")[1:]]
+    offered = [
+        (s.base, s.target, s.diff)
+        for s in home.registry.steps("digits")[1:]
+        if s.coders <= EVERY_DEVICE
+    ]
     assert offered == [(0, 1, blob_of(home, diff)), (None, 1, made.snapshot)]
 
 
@@ -126,11 +149,12 @@ def test_direct_diffs_are_published_with_the_generation_or_nothing_is(home: Serv
     diff = sparse(NEW, 1)
     with pytest.raises(NotFoundError, match="generation 7"):
         publish(home, "digits", diff, direct_from=[0, 7])
-    grown = snapshot(weights(1, columns=301))
-    with pytest.raises(LayoutError, match="300"):
-        publish(home, "digits", grown, graph=b"graph", direct_from=[0])
+    shrunk = snapshot(weights(1, columns=299))
+    with pytest.raises(LayoutError, match="299"):
+        publish(home, "digits", shrunk, graph=b"graph", direct_from=[0])
     assert len(home.registry.generations("digits")) == 2
-    publish(home, "digits", diff, direct_from=[0])
+    back = exact(NEW, apply(OLD, decode(sparse(OLD, 1), OLD.layout)))
+    publish(home, "digits", back, direct_from=[0])
     assert {s.base for s in home.registry.steps("digits") if s.target == 2} == {None, 0, 1}
 
 
@@ -171,7 +195,7 @@ def test_a_damaged_diff_is_refused_and_nothing_is_published(
     home: ServerHome, position: int
 ) -> None:
     publish(home, "digits", snapshot(OLD))
-    damaged = bytearray(sparse(OLD, *range(0, 5000, 7)))
+    damaged = bytearray(uneven(OLD))
     damaged[position] ^= 0x10
     with pytest.raises((CodecError, PublishError)):
         publish(home, "digits", bytes(damaged))
@@ -245,9 +269,126 @@ def test_weights_become_a_diff_within_the_budget(home: ServerHome) -> None:
     assert made.digest not in (OLD.digest(), NEW.digest())
 
 
-def test_weights_of_another_layout_name_the_tensor_and_both_shapes(home: ServerHome) -> None:
+@pytest.mark.parametrize("budget_bytes", [None, 4_000])
+def test_weights_that_no_such_diff_leads_to_name_the_tensor_and_both_shapes(
+    home: ServerHome, budget_bytes: int | None
+) -> None:
     publish(home, "digits", snapshot(OLD))
     with pytest.raises(LayoutError) as refused:
-        diff_from_head(home, "digits", weights(1, columns=301))
-    for part in ("encoder.W", "300", "301"):
+        diff_from_head(home, "digits", weights(1, columns=299), budget_bytes)
+    for part in ("encoder.W", "300", "299"):
         assert part in str(refused.value)
+
+
+BOTH = frozenset(Coder)
+
+
+@pytest.mark.parametrize("coders", [EVERY_DEVICE, BOTH], ids=["fast", "max"])
+def test_every_device_finds_a_diff_and_one_that_decodes_max_a_smaller_one(
+    home: ServerHome, coders: frozenset[Coder]
+) -> None:
+    publish(home, "digits", snapshot(OLD))
+    given = uneven(OLD, coders=coders)
+    assert (Coder.MAX in read_header(given).coders) == (Coder.MAX in coders)
+    made = publish(home, "digits", given)
+    [by_fast], [by_max] = (
+        cheapest_route(home.registry.steps("digits"), 0, 1, known) for known in (EVERY_DEVICE, BOTH)
+    )
+    assert by_max.diff.length < by_fast.diff.length
+    assert blob_of(home, given) in (by_fast.diff, by_max.diff)
+    for step in (by_fast, by_max):
+        file = home.artifacts.read(step.diff.sha256, 0, step.diff.length)
+        assert read_header(file).coders == step.coders
+        assert apply(OLD, decode(file, OLD.layout)).digest() == step.target_digest == made.digest
+
+
+def test_the_snapshot_that_the_server_reads_itself_needs_no_other_coder(home: ServerHome) -> None:
+    zeros = ParameterSet.zeros(OLD.layout)
+    change = decode(uneven(zeros), OLD.layout).diff
+    whole = encode(replace(change, base_digest=None), None, BOTH)
+    assert Coder.MAX in read_header(whole).coders
+    made = publish(home, "digits", whole)
+    file = home.artifacts.read(made.snapshot.sha256, 0, made.snapshot.length)
+    assert read_header(file).coders == EVERY_DEVICE
+    assert {s.coders <= EVERY_DEVICE for s in home.registry.steps("digits")} == {True, False}
+
+
+def test_a_direct_diff_is_the_chain_rolled_up_where_that_is_smaller_than_a_lossless_one(
+    home: ServerHome,
+) -> None:
+    publish(home, "digits", snapshot(OLD))
+    middle = apply(OLD, decode(uneven(OLD, 1), OLD.layout))
+    publish(home, "digits", uneven(OLD, 1))
+    made = publish(home, "digits", uneven(middle, 2), direct_from=[0])
+    end = weights_of(home, "digits", 2)
+    steps = home.registry.steps("digits")
+    one_by_one = [s for s in steps if (s.base, s.target) in ((0, 1), (1, 2))]
+    for coders in (EVERY_DEVICE, BOTH):
+        [direct] = cheapest_route(steps, 0, 2, coders)
+        chain = cheapest_route(one_by_one, 0, 2, coders)
+        assert (direct.base, direct.target_digest) == (0, made.digest)
+        assert direct.diff.length < sum(s.diff.length for s in chain)
+        assert direct.diff.length < len(exact(OLD, end))
+
+
+def test_no_direct_diff_is_offered_where_the_way_there_is_as_small(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    publish(home, "digits", sparse(OLD, 1), direct_from=[0])
+    publish(home, "digits", compressed_snapshot(1, OLD.layout), direct_from=[0, 1])
+    bases = [(s.base, s.target) for s in home.registry.steps("digits") if not s.is_snapshot]
+    assert set(bases) == {(0, 1)}
+
+
+def grown(base: ParameterSet, graph: bytes | None) -> tuple[ParameterSet, bytes]:
+    """One column more and a new tensor, by a diff that may carry a graph."""
+    wide = np.pad(base.arrays["encoder.W"], ((0, 0), (0, 1)), constant_values=0.25)
+    new = ParameterSet.from_arrays(
+        {**base.arrays, "encoder.W": wide, "gate": np.ones(7, np.float32)}
+    )
+    return new, encode(replace(lossless_diff(base, new), graph=graph), base)
+
+
+def test_a_diff_that_carries_its_graph_may_bring_a_new_layout(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD), graph=b"graph", card=CARD)
+    new, diff = grown(OLD, b"grown graph")
+    made = publish(home, "digits", diff)
+    assert weights_of(home, "digits", 1) == new
+    assert made.layout_fingerprint == new.layout.fingerprint
+    assert made.graph == blob_of(home, b"grown graph")
+    assert layout_after(home, "digits", diff) == new.layout
+
+
+def test_a_diff_to_a_new_layout_takes_a_graph_that_is_given(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD), graph=b"graph")
+    _, diff = grown(OLD, None)
+    with pytest.raises(PublishError, match=r"a new graph .* found none \(tensor encoder.W"):
+        publish(home, "digits", diff)
+    assert publish(home, "digits", diff, graph=b"new").graph == blob_of(home, b"new")
+
+
+def test_a_graph_beside_a_diff_must_be_the_one_inside_it(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD), graph=b"graph")
+    _, diff = grown(OLD, b"inside")
+    with pytest.raises(PublishError, match="found another one"):
+        publish(home, "digits", diff, graph=b"beside")
+    assert publish(home, "digits", diff, graph=b"inside").number == 1
+
+
+def test_a_direct_diff_across_layouts_leads_there_and_leaves_the_graph_to_the_plan(
+    home: ServerHome,
+) -> None:
+    publish(home, "digits", snapshot(OLD), graph=b"graph")
+    new, diff = grown(OLD, b"g" * 1_000)
+    publish(home, "digits", diff)
+    last = publish(home, "digits", uneven(new, 3), graph=b"last", direct_from=[0])
+    [direct] = cheapest_route(home.registry.steps("digits"), 0, 2)
+    file = home.artifacts.read(direct.diff.sha256, 0, direct.diff.length)
+    assert read_header(file).graph is None
+    assert apply(OLD, decode(file, OLD.layout)).digest() == last.digest
+
+
+def test_a_diff_that_changes_nothing_is_a_generation_for_every_device(home: ServerHome) -> None:
+    publish(home, "digits", snapshot(OLD))
+    publish(home, "digits", encode(Diff.of(OLD.layout, OLD.digest(), {}), OLD))
+    [step] = cheapest_route(home.registry.steps("digits"), 0, 1)
+    assert step.coders == frozenset()

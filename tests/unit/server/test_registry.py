@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from diffcodec import Coder
 from server.domain import Attempt, AttemptState, Device, Outcome, Report
 from server.errors import ConflictError, HomeError, NotFoundError, RegistryError, SettingError
 from server.registry import Registry, database, sqlite_url
@@ -50,6 +51,15 @@ def test_generations_come_back_as_they_were_added(registry: Registry) -> None:
     assert registry.head("digits") == bare
     assert registry.steps("digits") == (step(None, 0, 1000), step(0, 1, 40), step(None, 1, 900))
     assert [model.name for model in registry.models()] == ["digits"]
+
+
+@pytest.mark.parametrize("coders", [{Coder.FAST}, {Coder.MAX}, set(Coder), set()], ids=str)
+def test_a_step_comes_back_with_the_coders_that_it_needs(
+    registry: Registry, coders: set[Coder]
+) -> None:
+    added = step(None, 0, 1000, coders=frozenset(coders))
+    registry.add_generation(generation(0), [added])
+    assert registry.steps("digits") == (added,)
 
 
 def test_an_unknown_model_has_no_head_and_no_generations(registry: Registry) -> None:

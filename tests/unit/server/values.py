@@ -3,7 +3,8 @@
 import hashlib
 from datetime import UTC, datetime
 
-from server.domain import Blob, Generation, Step
+from diffcodec import Coder
+from server.domain import EVERY_DEVICE, Blob, Generation, Step
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -32,6 +33,12 @@ def generation(number: int, model: str = "digits", **changes: object) -> Generat
     return Generation(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def step(base: int | None, target: int, length: int, name: str = "") -> Step:
-    diff = blob(f"{base} {target} {length} {name}", length)
-    return Step(base, target, digest(f"digits {target}"), diff)
+def step(
+    base: int | None,
+    target: int,
+    length: int,
+    name: str = "",
+    coders: frozenset[Coder] = EVERY_DEVICE,
+) -> Step:
+    diff = blob(f"{base} {target} {length} {name} {' '.join(sorted(coders))}", length)
+    return Step(base, target, digest(f"digits {target}"), diff, coders)
