@@ -18,7 +18,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcodec.arithmetic import widen
 from diffcodec.changes import MAX_FACTOR_ENTRIES, MAX_LEVEL, MAX_RANK, LowRankDiff
+from diffcodec.fitting.entries import RANGES
 from diffcodec.fitting.magnitudes import shortened
 from diffcodec.fitting.quantise import quantise_with_zero
 from diffcodec.parameters import Dtype, TensorSpec
@@ -47,16 +49,24 @@ class Directions:
         left: u_k sqrt(s_k), float64, shape (rows, r).
         right: v_k sqrt(s_k), float64, shape (columns, r).
         strengths: s_k, descending, positive, shape (r,).
+        reach: How far any element may move without leaving what the dtype holds.
     """
 
     spec: TensorSpec
     left: Floats
     right: Floats
     strengths: Floats
+    reach: float
 
     @classmethod
-    def of(cls, spec: TensorSpec, delta: NDArray[np.float32]) -> "Directions":
-        """Decompose a delta of the tensor's shape; large ones only as far as can pay."""
+    def of(cls, spec: TensorSpec, delta: NDArray[np.float32], start: NDArray[Any]) -> "Directions":
+        """Decompose a delta of the tensor's shape; large ones only as far as can pay.
+
+        Args:
+            spec: Of the tensor.
+            delta: float32, of its shape, not all zero.
+            start: What the delta is added to, in the dtype's storage.
+        """
         matrix = delta.reshape(spec.matrix).astype(np.float64)
         if min(matrix.shape) <= EXACT_SIDE:
             u, s, vt = np.linalg.svd(matrix, full_matrices=False)
@@ -65,7 +75,8 @@ class Directions:
         most = min(MAX_RANK, MAX_FACTOR_ENTRIES // sum(matrix.shape))
         kept = slice(min(most, int((s > s[0] * 1e-9).sum())))
         roots = np.sqrt(s[kept])
-        return cls(spec, u[:, kept] * roots, vt[kept].T * roots, s[kept])
+        reach = RANGES[spec.dtype][1] - float(np.abs(widen(start, spec.dtype)).max())
+        return cls(spec, u[:, kept] * roots, vt[kept].T * roots, s[kept], reach)
 
     def change(self, delta: NDArray[np.float32], bit_price: float) -> LowRankDiff | None:
         """The rank, grid and levels at which the delta's error and bits cost least.
@@ -75,7 +86,7 @@ class Directions:
             bit_price: Error that one bit of the file is worth.
 
         Returns:
-            None: no direction is worth its bits.
+            None: no direction is worth its bits, or results might overflow.
         """
         rank, grid = self._best(bit_price)
         if not rank:
@@ -85,7 +96,9 @@ class Directions:
         if not used.size:
             return None
         rows = rows[:, used]
-        return _refitted(delta.reshape(self.spec.matrix).astype(np.float64), rows, grid, bit_price)
+        matrix = delta.reshape(self.spec.matrix).astype(np.float64)
+        change = _refitted(matrix, rows, grid, bit_price)
+        return change if change is not None and _farthest(change) < self.reach else None
 
     def _best(self, bit_price: float) -> tuple[int, float]:
         """Rank and grid of least cost; rank 0: none."""
@@ -106,6 +119,12 @@ class Directions:
 def can_have_rank(spec: TensorSpec) -> bool:
     """Whether a tensor is a matrix of floats with more than one row and column."""
     return spec.dtype is not Dtype.INT8 and min(spec.matrix) > 1
+
+
+def _farthest(change: LowRankDiff) -> float:
+    """No element moves further."""
+    rows, columns = (np.abs(f.astype(np.int64)) for f in (change.rows, change.columns))
+    return float(rows.sum(axis=1).max()) * float(columns.max()) * change.step
 
 
 def _bits(variances: Floats) -> Floats:

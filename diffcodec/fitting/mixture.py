@@ -108,7 +108,7 @@ def _low_rank_layers(task: Task, directions: Mapping[str, Directions]) -> tuple[
 def _directions(task: Task) -> dict[str, Directions]:
     specs = task.new.layout.index
     return {
-        name: Directions.of(specs[name], delta)
+        name: Directions.of(specs[name], delta, task.start.arrays[name])
         for name, delta in task.deltas.items()
         if can_have_rank(specs[name])
     }

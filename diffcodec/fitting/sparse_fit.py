@@ -26,7 +26,7 @@ PLATEAU = 2e-3
 # Entries on which a price is found, and the steps of the search.
 SAMPLE_SIZE = 200_000
 LARGEST_FACTOR = 3.0
-HALVINGS = 12
+HALVINGS = 10
 NEAR = (0.97, 1.03)
 FINISHING = 8
 # Rounds for a tensor alone at a given price.

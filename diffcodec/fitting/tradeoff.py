@@ -33,10 +33,12 @@ Signless: TypeAlias = NDArray[np.int16]
 CODEBOOK_SIZES = (1, 2, 3, 4, 6, 8)
 # Steps over sqrt(price / sensitivity). At high rates the best is sqrt(6 / ln 2) = 2.9 (an error
 # of step^2 / 12 falls by a factor of four a bit).
-STEP_RATIOS = (3.0, 2.5, 2.0)
+STEP_RATIOS = (3.0, 2.4, 1.9)
+# A tensor that asks for more steps than this has no use for a codebook.
+MANY_STEPS = 24
 # Entries on which scales are compared.
 SAMPLE_SIZE = 4096
-ROUNDS = 3
+ROUNDS = 2
 # Up to here every level is looked at, beyond it the nearest and its neighbours.
 FEW_LEVELS = 4
 
@@ -162,7 +164,7 @@ def best_coding(
         drawn = np.union1d(drawn, [largest_of_all])
     sample, share = entries.some(drawn), hopeful.size / drawn.size
     best, best_cost = None, 0.0
-    for starts in (_codebooks(sample, largest), _steps(sample, bit_price, largest)):
+    for starts in _families(sample, bit_price, largest):
         for start in starts:
             coding, cost = _settled(sample, start, positions[drawn], bit_price, share)
             if best is not None and cost >= best_cost:
@@ -170,6 +172,14 @@ def best_coding(
             if coding is not None and cost < best_cost:
                 best, best_cost = coding, cost
     return best
+
+
+def _families(sample: Entries, bit_price: float, largest: int | None) -> Iterator[Iterator[Coding]]:
+    """Codebooks where few levels pay, and equal steps."""
+    step = STEP_RATIOS[0] * np.sqrt(bit_price / sample.weights.mean())
+    if np.abs(sample.values).max() < MANY_STEPS * step or (largest or MAX_LEVEL) < MANY_STEPS:
+        yield _codebooks(sample, largest)
+    yield _steps(sample, bit_price, largest)
 
 
 def _codebooks(sample: Entries, largest: int | None) -> Iterator[Coding]:
