@@ -150,7 +150,7 @@ class Decoder:
         counts = low + (1 << lengths >> 1)
         counts = np.append(counts, count - int(counts.sum()))
         if counts[-1] < 0 or (counts > grid.sizes).any():
-            raise FormatError(f"cells: expected {count} entries that fit, found {counts.tolist()}")
+            raise FormatError(f"cells: expected {count} entries that fit into them, found others")
         return counts
 
     def _gaps(self, grid: Grid, counts: Indices) -> Indices:
