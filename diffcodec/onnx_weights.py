@@ -103,20 +103,41 @@ def write(path: Path, weights: ParameterSet, like: Path, graph: bytes | None = N
         raise
 
 
-def graph_of(path: Path) -> bytes:
+def graph_of(path: Path, layout: Layout | None = None) -> bytes:
     """A model without the values of its parameters: they are to be in STORE_NAME beside it.
 
-    The same bytes are what a device keeps as `model.onnx` beside its flat store.
+    The same bytes are what a device keeps as `model.onnx` beside its flat store. The same model
+    gives the same bytes, whatever the values and wherever they are.
+
+    Args:
+        path: The model; values of parameters are not looked at.
+        layout: The tensors of the flat store; every initializer that can be one unless given.
+            What is not in it (shapes, indices) is in the graph.
 
     Raises:
-        InputError: not an ONNX model.
+        InputError: not an ONNX model, or one without some tensor of the layout.
         OSError: the file cannot be read.
     """
-    model = _without_values(path)
-    parameters = {tensor.name: tensor for tensor in _parameters(model)}
-    layout = Layout.of(_spec(tensor) for tensor in parameters.values())
+    model = _load(path)
+    if layout is None:
+        layout = Layout.of(_spec(tensor) for tensor in _parameters(model))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for spec, offset in zip(layout.tensors, layout.offsets, strict=True):
-        point_to(parameters[spec.name], STORE_NAME, offset, spec.nbytes)
+        tensor = constants.pop(spec.name, None)
+        if tensor is None:
+            raise InputError(
+                f"{path}: expected a graph with an initializer for each of {len(layout.tensors)} "
+                f"tensors, found none for {spec.name!r}"
+            )
+        if tuple(tensor.dims) != spec.shape or _DTYPES.get(tensor.data_type) is not spec.dtype:
+            kind = _DTYPES.get(tensor.data_type, "another type")
+            raise InputError(
+                f"{path}: expected {spec.name!r} of shape {spec.shape}, {spec.dtype}, "
+                f"found {tuple(tensor.dims)}, {kind}"
+            )
+        point_to(tensor, STORE_NAME, offset, spec.nbytes)
+    for tensor in constants.values():
+        embed(tensor, path)  # the file that it is in does not travel
     return model.SerializeToString(deterministic=True)
 
 

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from diffcodec import Layout
-from diffcodec.onnx_weights import point_to
-from server.graph import WEIGHTS_NAME
+from diffcodec.onnx_weights import STORE_NAME, point_to
 from server.training.model import ModelConfig
 from speech.features import FEATURE_DIM
 
@@ -85,7 +84,7 @@ def external_initializers(layout: Layout) -> list[TensorProto]:
     initializers = []
     for spec, offset in zip(layout.tensors, layout.offsets, strict=True):
         tensor = TensorProto(name=spec.name, dims=spec.shape, data_type=TensorProto.FLOAT)
-        point_to(tensor, WEIGHTS_NAME, offset, spec.nbytes)
+        point_to(tensor, STORE_NAME, offset, spec.nbytes)
         initializers.append(tensor)
     return initializers
 

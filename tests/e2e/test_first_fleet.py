@@ -74,7 +74,7 @@ def test_a_device_learns_new_words_by_a_diff(fleet: Fleet) -> None:
     trained = sparse(fleet, seed=0)
     second = update(home)
     assert second["digest"] == trained["digest"]
-    assert second["diff_bytes"] == trained["bytes"] <= 8_000 < first["diff_bytes"]
+    assert second["diff_bytes"] <= trained["bytes"] <= 8_000 < first["diff_bytes"]
     assert answers(home, white) == ["white"]
     status = json.loads(succeed("ota-edge", "status", "--home", home, "--json"))
     assert status["generation"] == trained["generation"]
