@@ -48,6 +48,9 @@ from diffcodec.errors import FormatError
 
 Levels = NDArray[np.int8]
 
+# Marking entries in a map of the strip is quicker than sorting them, where it is not too large.
+SORTED_SHARE = 64
+
 
 class Decoder:
     """Decodes tensor after tensor from bytes that are read forwards.
@@ -119,7 +122,7 @@ class Decoder:
         grid = Grid(self._labels(extent[0], 0), self._labels(extent[1], 1))
         counts = self._counts(grid, count)
         in_cells = grid.positions(counts, self._gaps(grid, counts))
-        positions = np.sort(in_cells)
+        positions = _in_raster_order(in_cells, extent[0] * extent[1])
         last = first * tensor.columns + int(positions[-1])
         if last >= tensor.size:
             raise FormatError(f"expected positions below {tensor.size}, found {last}")
@@ -223,3 +226,12 @@ class Decoder:
 
     def _bits(self, width: int) -> int:
         return int(self._reader.bits(np.array([width], dtype=np.uint8))[0])
+
+
+def _in_raster_order(positions: NDArray[np.int32], elements: int) -> NDArray[np.int32]:
+    """Distinct positions below `elements`, sorted."""
+    if elements > SORTED_SHARE * positions.size:
+        return np.sort(positions, kind="stable")  # cells are runs already
+    is_entry = np.zeros(elements, dtype=bool)
+    is_entry[positions] = True
+    return np.flatnonzero(is_entry).astype(np.int32)

@@ -44,6 +44,8 @@ REBUILD_SHARE = 8
 COUNT_STEP = 16
 # A call teaches by its first symbols alone where it is longer: by then the tables know enough.
 LEARNT_SYMBOLS = 1 << 14
+# So many stale tables are made anew without asking whether a call needs them.
+FEW_CONTEXTS = 16
 # Counts are halved above this, so that tables follow data that drifts.
 MAX_WEIGHT = 1 << 22
 
@@ -73,11 +75,11 @@ class Model:
 
     def prepare(self, contexts: Indices, *, is_decoding: bool) -> None:
         """Bring the tables of these contexts up to date, before a call uses them."""
-        if not self._is_stale.any():
-            return
-        is_used = np.zeros(self.contexts, dtype=bool)
-        is_used[contexts] = True
-        stale = np.flatnonzero(is_used & self._is_stale)
+        stale = np.flatnonzero(self._is_stale)
+        if stale.size > FEW_CONTEXTS:  # most of them are not used yet
+            is_used = np.zeros(self.contexts, dtype=bool)
+            is_used[contexts] = True
+            stale = stale[is_used[stale]]
         if not stale.size:
             return
         frequencies = normalise(self.weights[stale])
