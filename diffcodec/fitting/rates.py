@@ -1,12 +1,12 @@
 """What an entry costs: bits of its position by row and column, bits of its level by frequency.
 
 A model of the coders, not one of them: good coders pay for a position by how busy its row and
-column are (docs: the note beside the coder `max`), so the rate of a non-zero is taken as
+column are (coders/max.md), so the rate of a non-zero is taken as
 
     p_ij = p * (row's rate / p) * (column's rate / p)
 
 and one more entry costs log2((1 - p_ij) / p_ij) bits. Rates are estimated as an adaptive coder
-would learn them: every row and column starts with a few imagined entries at the tensor's rate,
+would learn them: every row and column starts with an imagined entry at the tensor's rate,
 and an entry does not count for itself. File sizes follow the model up to a factor, which the
 search measures by encoding.
 Letters: N entries that may travel, R rows, C columns, K levels.

@@ -1,4 +1,4 @@
-"""Which entries travel and at which levels, where a bit of the file has a price.
+"""Which entries travel and at which levels, where a bit of the file has a price (tradeoff.md).
 
 Minimise D + price * R: D the weighted squared error, R the bits (rates.py). For given magnitudes
 q_1 < ... < q_K of a tensor each entry is decided alone,
