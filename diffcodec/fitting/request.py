@@ -86,7 +86,7 @@ def _within(
     coders = request.coders
     match request.method:
         case Method.HASH:
-            return fit_hash(base, new, budget_bytes, seed=request.hash_seed)
+            return fit_hash(base, new, budget_bytes, seed=request.hash_seed, coders=coders)
         case Method.LOWRANK:
             return fit_lowrank(base, new, budget_bytes, coders=coders)
         case Method.SPARSE:
