@@ -262,7 +262,7 @@ def _print_model(console: Console, model: ModelStatus) -> None:
     for row in model.generations:
         table.add_row(
             str(row.number),
-            row.digest[:12],
+            row.digest[:8],
             _sizes(row.updates),
             _sizes(row.snapshots),
             str(row.devices),
