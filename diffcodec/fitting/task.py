@@ -75,8 +75,9 @@ class Task:
         return replace(self.unchanged, layers=tuple(Layer(c) for c in layers if c))
 
     def size_of(self, layers: Sequence[Changes]) -> int:
-        """Its size as a file, in bytes."""
-        return encoded_size(self.diff_of(layers), self.coders)
+        """Its size as a file, in bytes, at most: by the strongest coder alone."""
+        coders = (Coder.MAX,) if Coder.MAX in self.coders else self.coders
+        return encoded_size(self.diff_of(layers), coders)
 
     def exact(self) -> bytes | None:
         """The file that reproduces new, if it fits."""

@@ -95,7 +95,7 @@ def test_no_file_is_over_budget_whatever_the_layouts(
 @pytest.mark.parametrize("coder", list(Coder))
 def test_more_bytes_are_never_further_away(fit: Fit, coder: Coder):
     base, new = tuned()
-    budgets = (400, 1200, 4000, 9000, 20_000, 40_000)
+    budgets = (400, 1200, 4000, 9000, 40_000)
     errors = [error(base, new, fit(base, new, budget, coders=(coder,))) for budget in budgets]
     for less, more in pairwise(errors):
         assert more <= 1.01 * less
