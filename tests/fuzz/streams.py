@@ -6,17 +6,23 @@ written and read again. A stream that ends as it must is the only one for the en
 of bytes there may be several (a zero byte can be announced, or spelled out).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
 import numpy as np
 
+from diffcodec.coders.max import reference, reference_sparse
+from diffcodec.coders.max.reference import decode_bytes, decode_symbols
+from diffcodec.errors import FormatError
 from tests.fuzz.mutations import BytesMutator, edited
 from tests.fuzz.properties import BrokenPropertyError
 
 SPARSE, SYMBOLS, BYTES = range(3)
 # Few enough that an input takes milliseconds.
-MOST_ELEMENTS = 4_000
+MOST_ELEMENTS = 2_000
+# The reference takes tens of microseconds for each.
+MOST_IN_PLAIN_PYTHON = 200
 SEGMENT = 96
 # Bytes before the stream, and bytes that describe a tensor.
 PREFIX_BYTES, TENSOR_BYTES = 4, 8
@@ -64,7 +70,8 @@ def _tensor(kind: int, about: bytes) -> Tensor:
     if kind != SPARSE:
         largest = (1, 2, 4)[largest % 3] if kind == BYTES else largest
         size = min(max(1, width) * (1 + about[2]), MOST_ELEMENTS)
-        return Tensor(size, width, 0, 0, largest)
+        # One column is none: `coding` never asks for it.
+        return Tensor(size, width if width > 1 else 0, 0, 0, largest)
     width = max(1, width)
     rows = 1 + about[2] % max(1, MOST_ELEMENTS // width)
     has_gates = about[4] & 1
@@ -86,6 +93,8 @@ def check_stream(data: bytes) -> None:
         raise BrokenPropertyError("expected the same from a stream in pieces, found another")
     for tensor, (positions, values) in zip(script.tensors, whole, strict=True):
         _check_values(script.kind, tensor, positions, values)
+    if sum(tensor.size for tensor in script.tensors) <= MOST_IN_PLAIN_PYTHON:
+        _compare_with_reference(script, whole, is_sound)
     if not all(_is_complete(script.kind, t, v) for t, v in zip(script.tensors, whole, strict=True)):
         return
     again = encoded(script.kind, script.tensors, whole)
@@ -95,6 +104,46 @@ def check_stream(data: bytes) -> None:
     values, is_sound = decoded(copy, len(again) + 1, 2**40)
     if not is_sound or not _equal(values, whole):
         raise BrokenPropertyError("expected the same values from their encoding")
+
+
+def _compare_with_reference(
+    script: Script, found: list[tuple[np.ndarray, np.ndarray]], is_sound: bool
+) -> None:
+    """The plain Python decoder refuses the same streams, and gives the same for the others."""
+    try:
+        expected = plainly_decoded(script)
+    except FormatError:
+        if is_sound:
+            raise BrokenPropertyError("expected a refusal as in plain Python, found none") from None
+        return
+    if not is_sound:
+        raise BrokenPropertyError("expected no refusal, as in plain Python, found one")
+    for tensor, (positions, values), content in zip(script.tensors, found, expected, strict=True):
+        dense = np.array(list(content), np.int64).astype(np.int8)
+        if script.kind == SPARSE:
+            sparse, values = values, np.zeros(tensor.size, np.int8)
+            values[positions] = sparse
+        if not np.array_equal(dense, values):
+            raise BrokenPropertyError("expected the values of the plain Python decoder")
+
+
+def plainly_decoded(script: Script) -> list[Sequence[int]]:
+    """Dense levels, or bytes, of each tensor by the reference.
+
+    Raises:
+        FormatError: the stream is not what an encoder writes.
+    """
+    tensors = script.tensors
+    if script.kind == SYMBOLS:
+        return list(decode_symbols(script.stream, [(t.size, t.largest, t.width) for t in tensors]))
+    if script.kind == BYTES:
+        about = [(t.size * t.largest, t.largest, t.width) for t in tensors]
+        return list(decode_bytes(script.stream, about))
+    coder, learnt = reference.RangeDecoder(script.stream), reference_sparse.Learnt()
+    views = [(reference_sparse.Matrix(t.size, t.width, t.lag), t.count, t.largest) for t in tensors]
+    dense = [reference_sparse.Tensor(coder, learnt, *view).decode() for view in views]
+    coder.finish()
+    return list(dense)
 
 
 def decoded(
