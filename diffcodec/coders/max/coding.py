@@ -34,6 +34,8 @@ except ImportError:  # built without a compiler
     _mixing = None  # type: ignore[assignment]
 
 READ_BYTES = 65_536
+# As a value it is the whole range, which no interval holds: no encoder writes it.
+NO_START = bytes([255] * 8)
 # Less than this is left in the window only at the stream's end; a segment takes at most 1,928.
 LEAST_WINDOW_BYTES = 4_096
 SEGMENT_ELEMENTS = 96
@@ -271,6 +273,7 @@ class _Stream:
         self._read, self._unread = read, coded_length
         self._window = b""
         self._at = 0
+        self._is_start = True
 
     def decode(
         self, elements: int, data: NDArray[np.generic], positions: NDArray[np.int64] | None = None
@@ -299,6 +302,9 @@ class _Stream:
         fresh = self._read(wanted)
         if len(fresh) != wanted:
             raise FormatError(f"expected {wanted} more coded bytes, found {len(fresh)}")
+        if self._is_start and fresh.startswith(NO_START):
+            raise FormatError(f"expected coded bytes that do not start with {NO_START.hex()}")
+        self._is_start = False
         self._unread -= wanted
         if self._unread == 0 and fresh[-1] == 0:
             raise FormatError("expected coded bytes that end in no zero, found a last byte of 0")

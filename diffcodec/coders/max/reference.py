@@ -43,12 +43,18 @@ def squash(logit: int) -> int:
     return TABLE[max(0, min(len(TABLE) - 1, (logit >> 9) + SQUASH_HALF))]
 
 
+# As a value it is the whole range, which no interval holds.
+NO_START = bytes([255] * 8)
+
+
 class RangeDecoder:
     """The binary range decoder over a whole stream of coded bytes."""
 
     def __init__(self, coded: bytes) -> None:
         if coded and coded[-1] == 0:
             raise FormatError("expected coded bytes that end in no zero, found a last byte of 0")
+        if coded.startswith(NO_START):
+            raise FormatError(f"expected coded bytes that do not start with {NO_START.hex()}")
         self._coded, self._at = coded, 8
         self._window = int.from_bytes(coded[:8].ljust(8, b"\0"), "big")
         self._value, self._range = self._window, MASK_64
@@ -124,14 +130,25 @@ class Votes:
         return bit
 
     def number(
-        self, coder: RangeDecoder, classes: Sequence[int], bits: int, most: int, start: int = 1
+        self,
+        coder: RangeDecoder,
+        classes: Sequence[int],
+        bits: int,
+        most: int,
+        start: int = 1,
+        *,
+        is_shared: bool = False,
     ) -> int:
-        """A number 0..most of so many bits, highest first; every bit sees those before it."""
+        """A number 0..most of so many bits, highest first; every bit sees those before it.
+
+        Numbers of different lengths have votes of their own, unless they are to share them.
+        """
+        depth = 0 if is_shared else bits
         node, value = start, 0
         for at in reversed(range(bits)):
             bit = 0
             if value | 1 << at <= most:
-                bit = self.bit(coder, [(c, bits, node) for c in classes])
+                bit = self.bit(coder, [(c, depth, node) for c in classes])
             node = 2 * node + bit
             value |= bit << at
         return value
@@ -207,7 +224,8 @@ def decode_bytes(coded: bytes, tensors: Sequence[tuple[int, int, int]]) -> list[
             if zero.bit(coder, [0, before, above, zeros, joint]):
                 bits = {1: 3, 2: 4, 4: 5}[itemsize]
                 classes = [0, before, above, (before + before_that) // 2, coarse]
-                length = 1 + length_votes.number(coder, classes, bits, 2**bits - 1)
+                most = 2**bits - 1
+                length = 1 + length_votes.number(coder, classes, bits, most, is_shared=True)
                 head = min(length - 1, {1: 7, 2: 4, 4: 3}[itemsize])
                 tail = length - 1 - head
                 value = 1

@@ -209,7 +209,9 @@ class Tensor:
     def hit(self, at: int, start: int, j: int, logit: int, gates: int) -> None:
         """Sign and magnitude of a non-zero."""
         lag = self.matrix.lag
-        around = [self.levels[at + j - (k + 1) * lag] if k < gates else 0 for k in range(3)]
+        before = [at + j - (k + 1) * lag for k in range(3)]
+        # Levels of the segment at work are not looked at, even where the lag is short.
+        around = [self.levels[p] if k < gates and p < at else 0 for k, p in enumerate(before)]
         is_positive = self.sign(start + j, around)
         magnitude = self.magnitude(start + j, logit, around)
         self.column_seen[start + j] = min(SEEN_HITS, self.column_seen[start + j] + 1)

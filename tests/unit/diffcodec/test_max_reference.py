@@ -79,6 +79,37 @@ def test_the_reference_decodes_bytes(itemsize: int) -> None:
     assert reference.decode_bytes(encoder.finish(), described) == [elements.tobytes()] * 2
 
 
+@needs_extension
+@pytest.mark.parametrize("shape", [(2, 128, 1), (2, 256, 1), (2, 128, 2)])
+def test_the_reference_decodes_gates_that_are_shorter_than_a_segment(shape) -> None:
+    tensors = [tensor(shape, 0.6, 15, seed) for seed in range(3)]
+    found = decode_sparse(encode(tensors), [(t[0], t[1].size, t[3]) for t in tensors])
+    assert found == [dense(t) for t in tensors]
+
+
+@needs_extension
+def test_the_reference_decodes_bytes_of_several_item_sizes_in_one_stream() -> None:
+    rng = np.random.default_rng(3)
+    data = [rng.integers(0, 256, 40 * n, dtype=np.uint8) for n in (4, 2, 1, 4, 2)]
+    encoder = coder.ByteEncoder()
+    for part in data:
+        encoder.add(part, part.size // 40)
+    described = [(part.size, part.size // 40, 0) for part in data]
+    found = reference.decode_bytes(encoder.finish(), described)
+    assert found == [part.tobytes() for part in data]
+
+
+@needs_extension
+def test_a_stream_that_starts_with_the_whole_range_is_refused() -> None:
+    coded = bytes([255] * 8 + [1, 2, 3])
+    decoder = coder.SymbolDecoder(io.BytesIO(coded).read, len(coded))
+    decoder.begin(1, 1, 0)
+    with pytest.raises(FormatError, match="not start with ffff"):
+        decoder.take(1)
+    with pytest.raises(FormatError, match="not start with ffff"):
+        reference.decode_symbols(coded, [(1, 1, 0)])
+
+
 def test_the_tables_are_the_shipped_ones() -> None:
     assert mixing_tables.checksum() == mixing_tables.CHECKSUM
     assert mixing_tables.HEADER.read_text(encoding="utf-8") == mixing_tables.header()
