@@ -2,23 +2,52 @@
 
 It shows that the document is complete, and catches a mistake that encoder and decoder share. It
 is simple and slow, trusts its input, and keeps to numpy's scalar float32 for the arithmetic.
+Numbers in brackets are sections of the document. Its parts, in reading order:
+
+    independent_decoder      the file (2), the start of the result (3.1), applying (5)
+    independent_header       the layout (1), the header (3)
+    independent_sections     sections of coder `fast` (4.1 to 4.4)
+    independent_rows         row classes (4.5), above independent_rans, their stream and models
+    independent_max          arrays and bytes of coder `max` (4.6), above independent_votes
+    independent_max_entries  entries of coder `max` (4.6), above the same
 """
 
 import hashlib
+import itertools
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 import xxhash
-import zstandard
 
-ITEM_BYTES = {1: 4, 2: 2, 3: 2, 4: 1}
-DTYPE_NAMES = {1: "float32", 2: "float16", 3: "bfloat16", 4: "int8"}
-Spec = tuple[str, int, tuple[int, ...]]  # name, dtype number, shape
+from tests.vectors.independent_header import (
+    CODEBOOK,
+    HASH,
+    ITEM_BYTES,
+    LOSSLESS,
+    LOW_RANK,
+    SPARSE,
+    Change,
+    Entries,
+    Layout,
+    digest,
+    fields,
+    fingerprint,
+    offsets,
+    read_changes,
+    read_tensor,
+    store_bytes,
+)
+from tests.vectors.independent_sections import (
+    Reader,
+    read_arrays,
+    read_bytes,
+    read_entries,
+    read_section,
+)
 
 
-def apply_file(data: bytes, layout: list[Spec], base: bytes) -> tuple[list[Spec], bytes]:
-    """The layout and flat store that a diff file leads to, its digests checked.
+def apply_file(data: bytes, layout: Layout, base: bytes) -> tuple[Layout, bytes, bytes | None]:
+    """The layout, flat store and new graph that a diff file leads to, its digests checked.
 
     A snapshot ignores layout and base.
     """
@@ -26,76 +55,96 @@ def apply_file(data: bytes, layout: list[Spec], base: bytes) -> tuple[list[Spec]
     assert (magic, version, reserved) == (b"\x8eNDIFF\r\n", 1, 0)
     assert xxhash.xxh3_128_digest(data[:-16]) == data[-16:]
     header = fields(data[16 : 16 + header_bytes])
-    if 1 in header:
-        assert digest(layout, base) == header[1][0]
+    body = Reader(data[16 + header_bytes : -16])
+
+    new = [read_tensor(t) for t in fields(header[4][0]).get(1, [])] if 4 in header else layout
+    if 1 not in header:
+        layout, base = new, bytes(store_bytes(new))
     else:
-        layout = [read_spec(fields(t)) for t in fields(header[4][0]).get(1, [])]
-        base = bytes(file_bytes(layout))
-    assert fingerprint(layout) == header[3][0]
+        assert digest(layout, base) == header[1][0]
+    assert fingerprint(layout)[:8] == header[3][0]
 
-    sections, bits, at = {}, {}, 16 + header_bytes
-    for message in map(fields, header.get(6, [])):
-        kind, coded_length = message[1][0], message[4][0]
-        sections[kind] = iter(zstandard.decompress(data[at : at + coded_length]))
-        bits[kind] = message.get(5, [0])[0]
-        assert message[2][0] == 1
-        at += coded_length
-    assert at == len(data) - 16
-
-    seed = struct.unpack("<Q", header[7][0])[0] if 7 in header else 0
-    store = bytearray(base)
-    for record, spec, offset in zip(
-        map(fields, header.get(5, [])), layout, offsets(layout), strict=True
-    ):
-        change = {0: unchanged, 1: sparse, 2: hashed, 4: lossless}[record.get(1, [0])[0]]
-        change(store, offset, spec, record, sections, bits, seed)
-    assert all(next(section, None) is None for section in sections.values())
-    assert digest(layout, bytes(store)) == header[2][0]
-    return layout, bytes(store)
+    store = restructured(layout, base, new)
+    for layer in header.get(5, []):
+        apply_layer(fields(layer), body, new, store)
+    graph = None
+    if 6 in header:
+        _, _, graph = read_section(header[6][0], body)
+        assert hashlib.sha256(graph).digest() == header[7][0]
+    body.expect_end()
+    assert digest(new, bytes(store)) == header[2][0]
+    return new, bytes(store), graph
 
 
-def unchanged(*_) -> None:
-    pass
+def restructured(old: Layout, base: bytes, new: Layout) -> bytearray:
+    """The base's elements at their own indices in the result's layout, zeros elsewhere (3.1)."""
+    store = bytearray(store_bytes(new))
+    at = dict(zip([t.name for t in old], zip(old, offsets(old), strict=True), strict=True))
+    for tensor, offset in zip(new, offsets(new), strict=True):
+        before, before_offset = at.get(tensor.name, (None, 0))
+        if before is None or before.dtype != tensor.dtype or len(before.shape) != len(tensor.shape):
+            continue
+        assert all(o <= n for o, n in zip(before.shape, tensor.shape, strict=True))
+        width = ITEM_BYTES[tensor.dtype]
+        for source, index in enumerate(itertools.product(*map(range, before.shape))):
+            target = 0
+            for i, dimension in zip(index, tensor.shape, strict=True):
+                target = target * dimension + i
+            place = before_offset + source * width
+            store[offset + target * width : offset + (target + 1) * width] = base[
+                place : place + width
+            ]
+    return store
 
 
-def sparse(store, offset, spec, record, sections, bits, seed) -> None:
-    count, step = record[2][0], step_of(record)
-    symbols = unpack(sections[2], count, bits[2])
-    position = -1
-    for symbol in symbols:
-        position += 1
-        while (gap := next(sections[1])) == 255:
-            position += 255
-        position += gap
-        level = (symbol // 2 + 1) * (-1 if symbol % 2 else 1)
-        place = offset + 4 * position
-        value = np.frombuffer(store[place : place + 4], "<f4")[0]
-        value = value + np.float32(level) * step
-        store[place : place + 4] = value.tobytes()
+def apply_layer(layer: dict[int, list], body: Reader, layout: Layout, store: bytearray) -> None:
+    changes = read_changes(layer, layout)
+    seed = struct.unpack("<Q", layer[6][0])[0] if 6 in layer else 0
+    sparse = [c for c in changes if c.method in (SPARSE, CODEBOOK)]
+    dense = [c for c in changes if c.method in (HASH, LOW_RANK)]
+    lossless = [c for c in changes if c.method == LOSSLESS]
+    sections = {}
+    for message in layer.get(7, []):
+        kind, coder, content = read_section(message, body)
+        sections[kind] = coder, content
+
+    at = dict(zip(layout, offsets(layout), strict=True))
+    for change, entries in zip(sparse, read_entries(sparse, sections), strict=True):
+        apply_sparse(store, at[change.tensor], change, entries)
+    for change, levels in zip(dense, read_arrays(dense, sections), strict=True):
+        apply_dense = apply_hash if change.method == HASH else apply_low_rank
+        apply_dense(store, at[change.tensor], change, levels, seed)
+    for change, xor in zip(lossless, read_bytes(lossless, sections), strict=True):
+        for i, byte in enumerate(xor):
+            store[at[change.tensor] + i] ^= byte
 
 
-def hashed(store, offset, spec, record, sections, bits, seed) -> None:
-    m, step, hashes = record[2][0], step_of(record), record[5][0]
-    symbols = unpack(sections[3], m, bits[3])
-    a = [np.float32((s + 1) // 2 * (1 if s % 2 else -1)) * step for s in symbols]
-    seeds = [xxhash.xxh3_64_intdigest(f"{spec[0]}\0{seed}\0{k}".encode()) for k in range(hashes)]
-    for position in range(size(spec)):
-        place = offset + 4 * position
-        value = np.frombuffer(store[place : place + 4], "<f4")[0]
-        total = a[bucket(seeds[0], position, m)]
+# Applying (5)
+
+
+def apply_sparse(store: bytearray, offset: int, change: Change, entries: Entries) -> None:
+    for position, level in entries:
+        if change.method == CODEBOOK:
+            value = change.scales[abs(level) - 1] * np.float32(np.sign(level))
+        else:
+            value = np.float32(level) * change.scales[0]
+        old = element(store, offset, change.tensor.dtype, position)
+        set_element(store, offset, change.tensor.dtype, position, old + value)
+
+
+def apply_hash(
+    store: bytearray, offset: int, change: Change, levels: list[list[int]], seed: int
+) -> None:
+    name, dtype, _ = change.tensor
+    a = [np.float32(level) * change.scales[0] for level in levels[0]]
+    texts = [f"{name}\0{seed}\0{k}" for k in range(change.hashes)]
+    seeds = [xxhash.xxh3_64_intdigest(text.encode()) for text in texts]
+    for position in range(change.tensor.size):
+        total = a[bucket(seeds[0], position, len(a))]
         for s in seeds[1:]:
-            total = total + a[bucket(s, position, m)]
-        value = value + np.abs(value) * total
-        store[place : place + 4] = value.tobytes()
-
-
-def lossless(store, offset, spec, record, sections, bits, seed) -> None:
-    width = ITEM_BYTES[spec[1]]
-    for start in range(0, size(spec), 131_072):
-        elements = min(131_072, size(spec) - start)
-        for plane in range(width):
-            for element in range(elements):
-                store[offset + (start + element) * width + plane] ^= next(sections[4])
+            total = total + a[bucket(s, position, len(a))]
+        old = element(store, offset, dtype, position)
+        set_element(store, offset, dtype, position, old + np.abs(old) * total)
 
 
 def bucket(s: int, position: int, m: int) -> int:
@@ -108,71 +157,34 @@ def bucket(s: int, position: int, m: int) -> int:
     return a * m >> 32
 
 
-def unpack(section: Iterator[int], count: int, bits: int) -> list[int]:
-    symbols: list[int] = []
-    while len(symbols) < count:
-        byte = next(section)
-        symbols += [byte >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)]
-    assert not any(symbols[count:])
-    return symbols[:count]
+def apply_low_rank(
+    store: bytearray, offset: int, change: Change, levels: list[list[int]], seed: int
+) -> None:
+    dtype, rank, (rows, columns) = change.tensor.dtype, change.count, change.tensor.matrix
+    left, right = levels
+    for i, j in itertools.product(range(rows), range(columns)):
+        total = sum(left[i * rank + t] * right[j * rank + t] for t in range(rank))
+        old = element(store, offset, dtype, i * columns + j)
+        value = old + np.float32(total) * change.scales[0]
+        set_element(store, offset, dtype, i * columns + j, value)
 
 
-def step_of(record) -> np.float32:
-    return np.frombuffer(record[4][0], "<f4")[0]
+def element(store: bytearray, offset: int, dtype: int, position: int) -> np.float32:
+    width = ITEM_BYTES[dtype]
+    data = bytes(store[offset + position * width : offset + (position + 1) * width])
+    if dtype == 3:
+        return np.frombuffer(b"\0\0" + data, "<f4")[0]
+    return np.float32(np.frombuffer(data, {1: "<f4", 2: "<f2", 4: "i1"}[dtype])[0])
 
 
-def size(spec: Spec) -> int:
-    return int(np.prod(spec[2], dtype=object))
-
-
-def offsets(layout: list[Spec]) -> list[int]:
-    found, end = [], 0
-    for spec in layout:
-        found.append((end + 4095) // 4096 * 4096)
-        end = found[-1] + size(spec) * ITEM_BYTES[spec[1]]
-    return found
-
-
-def file_bytes(layout: list[Spec]) -> int:
-    return offsets(layout)[-1] + size(layout[-1]) * ITEM_BYTES[layout[-1][1]] if layout else 0
-
-
-def fingerprint(layout: list[Spec]) -> bytes:
-    lines = (f"{n}\t{DTYPE_NAMES[d]}\t{'x'.join(map(str, shape))}\n" for n, d, shape in layout)
-    return hashlib.sha256("".join(lines).encode()).digest()
-
-
-def digest(layout: list[Spec], store: bytes) -> bytes:
-    return hashlib.sha256(fingerprint(layout) + store).digest()
-
-
-def read_spec(message: dict) -> Spec:
-    shape = []
-    packed = iter(message.get(3, [b""])[0])
-    for byte in packed:
-        shape.append(varint(byte, packed))
-    return message[1][0].decode(), message[2][0], tuple(shape)
-
-
-def fields(message: bytes) -> dict[int, list]:
-    """Protobuf fields by number: varints as int, everything else as bytes."""
-    found: dict[int, list] = {}
-    rest = iter(message)
-    for byte in rest:
-        key = varint(byte, rest)
-        if key & 7 == 0:
-            value = varint(next(rest), rest)
-        else:
-            length = {1: 8, 5: 4}.get(key & 7) or varint(next(rest), rest)
-            value = bytes(next(rest) for _ in range(length))
-        found.setdefault(key >> 3, []).append(value)
-    return found
-
-
-def varint(first: int, rest: Iterator[int]) -> int:
-    value, shift = first & 0x7F, 7
-    while first & 0x80:
-        first = next(rest)
-        value |= (first & 0x7F) << shift
-        shift += 7
-    return value
+def set_element(
+    store: bytearray, offset: int, dtype: int, position: int, value: np.float32
+) -> None:
+    """Round to the tensor's dtype, ties to even."""
+    assert np.isfinite(value)
+    if dtype == 3:
+        bits = struct.unpack("<I", value.tobytes())[0]
+        data = struct.pack("<H", bits + 0x7FFF + (bits >> 16 & 1) >> 16)
+    else:
+        data = value.astype({1: "<f4", 2: "<f2", 4: "i1"}[dtype]).tobytes()
+    store[offset + position * len(data) : offset + (position + 1) * len(data)] = data

@@ -9,7 +9,7 @@ import zstandard
 from diffcodec import CodecError, Coder, ParameterSet, apply, apply_file, decode
 from diffcodec.coders.layers import available_coders
 from diffcodec.weights import read_weights
-from tests.vectors import independent_decoder, regenerate
+from tests.vectors import independent_decoder, independent_header, regenerate
 
 FOLDER = regenerate.FOLDER
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
@@ -68,15 +68,18 @@ def test_encoding_gives_the_golden_bytes(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_decoder_written_from_the_document_gives_the_same_store(name: str, tmp_path: Path):
-    numbers = {text: number for number, text in independent_decoder.DTYPE_NAMES.items()}
-    layout = [(t.name, numbers[t.dtype], t.shape) for t in base().layout.tensors]
+    numbers = {text: number for number, text in independent_header.DTYPE_NAMES.items()}
+    layout = [
+        independent_header.Tensor(t.name, numbers[t.dtype], t.shape) for t in base().layout.tensors
+    ]
     base().write(tmp_path / "base.bin")
-    _, store = independent_decoder.apply_file(
+    _, store, graph = independent_decoder.apply_file(
         golden(name), layout, (tmp_path / "base.bin").read_bytes()
     )
     start, diff, _ = regenerate.golden_files()[name]
     apply(start, diff).write(tmp_path / "new.bin")
     assert store == (tmp_path / "new.bin").read_bytes()
+    assert graph == diff.graph
 
 
 @pytest.mark.parametrize("name", NAMES)
