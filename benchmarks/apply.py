@@ -1,6 +1,6 @@
 """Applying the file: `diffcodec.apply_file` beside bsdiff4, zstd and a plain copy.
 
-Measured: from files to a durable file, base and result hashed (benchmarks/rebuild.py), and the
+Measured: from files to a durable file, the result hashed (benchmarks/rebuild.py), and the
 process's peak memory; each run is a process of its own. `copy` is what disk and hashing cost
 without any patch. `at start` is the memory of interpreter and libraries before the work, numpy
 being most of ours.

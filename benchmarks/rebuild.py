@@ -1,8 +1,8 @@
 """One rebuilding of a flat store from a base and a patch, by ours or a peer; also a program.
 
-Every method keeps the device's promises: the base's SHA-256 is taken before, the result's after,
-the result and its folder are fsynced. `copy` does that and nothing else: what disk and hashing
-cost on their own. Peers work as their libraries want to: bsdiff4 holds base, patch and result in
+Every method keeps the device's promise: the result's SHA-256 is taken, the result and its folder
+are fsynced. `copy` does that and nothing else, in one pass: what disk and hashing cost on their
+own. Peers work as their libraries want to: bsdiff4 holds base, patch and result in
 memory, zstd holds the base and streams the result.
 
 As a program it prints one line of JSON, seconds and memory of this process. So this module
@@ -88,7 +88,6 @@ def _bsdiff(base: Path, patch: Path) -> Callable[[Path], None]:
 
     def rebuild(target: Path) -> None:
         old = base.read_bytes()
-        hashlib.sha256(old).digest()
         new = bsdiff4.patch(old, patch.read_bytes())
         hashlib.sha256(new).digest()
         target.write_bytes(new)
@@ -102,7 +101,6 @@ def _zstd(base: Path, patch: Path) -> Callable[[Path], None]:
 
     def rebuild(target: Path) -> None:
         old = base.read_bytes()
-        hashlib.sha256(old).digest()
         decompressor = zstandard.ZstdDecompressor(
             dict_data=raw_dictionary(old), max_window_size=2**zstandard.WINDOWLOG_MAX
         )
@@ -118,7 +116,6 @@ def _zstd(base: Path, patch: Path) -> Callable[[Path], None]:
 
 
 def _copy(base: Path, target: Path) -> None:
-    sha256_of(base)
     sha = hashlib.sha256()
     with base.open("rb") as file, target.open("xb") as out:
         while block := file.read(BLOCK_BYTES):

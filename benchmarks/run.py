@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.table import print_result
 from diffcodec.bench.errors import BenchmarkError
 from diffcodec.bench.generations import NextGeneration, synthetic, trained
 from diffcodec.bench.results import Case, Result
+from diffcodec.bench.rnnt import rnnt
 from diffcodec.bench.timing import OnProgress
 from diffcodec.errors import CodecError
 from server.errors import ServerError
@@ -30,6 +32,8 @@ from simulator.errors import SimulatorError
 RESULTS = Path(__file__).parent / "results"
 # 1,048,576 and 16,777,216 parameters; quickly 16,384.
 WIDTHS, QUICK_WIDTHS = (128, 512), (16,)
+# LSTM units that make 64 million parameters.
+BIG_WIDTH = 1052
 BLOB_BYTES, QUICK_BLOB_BYTES = 64 * 2**20, 2**20
 DENSITY = 0.05
 PEERS = ("bsdiff4", "zstandard")
@@ -37,6 +41,8 @@ PEERS = ("bsdiff4", "zstandard")
 EXAMPLES = """Examples:
 
 python -m benchmarks.run --only apply --runs 9
+
+python -m benchmarks.run --only apply --big --out runs/big
 
 python -m benchmarks.run --diffs ../shared/data/diffs --out runs/bench"""
 
@@ -64,6 +70,9 @@ def run(
         typer.Option(metavar="DIR", help="Trained ones too: base.safetensors, delta_*.npz."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Of what is made up.")] = 0,
+    is_big: Annotated[
+        bool, typer.Option("--big", help="A recogniser of 64 million parameters, made up, alone.")
+    ] = False,
     is_quick: Annotated[
         bool, typer.Option("--quick", help="Tiny sizes, to see that it runs; kept only in --out.")
     ] = False,
@@ -74,7 +83,8 @@ def run(
     results = []
     environment = _environment()
     for benchmark in Benchmark if only is None else [only]:
-        cases = _cases(benchmark, diffs, seed, runs, is_quick)
+        works = _Works(diffs, seed, is_big, is_quick)
+        cases = _cases(benchmark, works, runs)
         command = shlex.join(["python", "-m", "benchmarks.run", *sys.argv[1:]])
         result = Result(benchmark.value, command, seed, runs, environment, cases)
         results.append(result)
@@ -95,26 +105,36 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _cases(
-    benchmark: Benchmark, diffs: Path | None, seed: int, runs: int, is_quick: bool
-) -> tuple[Case, ...]:
+@dataclass(frozen=True)
+class _Works:
+    """What is worked on, as the options say."""
+
+    diffs: Path | None
+    seed: int
+    is_big: bool
+    is_quick: bool
+
+    def generations(self) -> Iterator[NextGeneration]:
+        """One at a time: the largest takes a gigabyte."""
+        if self.is_big:
+            yield rnnt(DENSITY, self.seed, BIG_WIDTH)
+            return
+        if self.diffs is not None:
+            yield from trained(self.diffs)
+        for width in QUICK_WIDTHS if self.is_quick else WIDTHS:
+            yield synthetic(width, DENSITY, self.seed)
+
+
+def _cases(benchmark: Benchmark, works: _Works, runs: int) -> tuple[Case, ...]:
     with _display(benchmark) as show:
         match benchmark:
             case Benchmark.ENCODE:
-                return encode.compare(_generations(diffs, seed, is_quick), runs, show)
+                return encode.compare(works.generations(), runs, show)
             case Benchmark.APPLY:
-                return apply.compare(_generations(diffs, seed, is_quick), runs, show)
+                return apply.compare(works.generations(), runs, show)
             case Benchmark.WIRE:
-                blob_bytes = QUICK_BLOB_BYTES if is_quick else BLOB_BYTES
-                return wire.compare(blob_bytes, seed, runs, show)
-
-
-def _generations(diffs: Path | None, seed: int, is_quick: bool) -> Iterator[NextGeneration]:
-    """One at a time: the largest takes a few hundred megabytes."""
-    if diffs is not None:
-        yield from trained(diffs)
-    for width in QUICK_WIDTHS if is_quick else WIDTHS:
-        yield synthetic(width, DENSITY, seed)
+                blob_bytes = QUICK_BLOB_BYTES if works.is_quick else BLOB_BYTES
+                return wire.compare(blob_bytes, works.seed, runs, show)
 
 
 @contextmanager
