@@ -13,6 +13,7 @@ from random import Random
 import numpy as np
 
 from diffcodec.coders.max import reference, reference_sparse
+from diffcodec.coders.max.coding import NO_START
 from diffcodec.coders.max.reference import decode_bytes, decode_symbols
 from diffcodec.errors import FormatError
 from tests.fuzz.mutations import BytesMutator, edited
@@ -176,8 +177,9 @@ def decoded(
             positions.append(places[:found])
             values.append(data[:found])
         result.append((np.concatenate(positions), np.concatenate(values)))
-    # That no stream ends in a zero byte is its reader's to check: the coder sees zeros behind it.
-    is_complete = not coder.missing() and at == len(stream) and not stream.endswith(b"\0")
+    # Two things are the reader's to check: how a stream starts, and that it ends in no zero byte.
+    is_written = not stream.startswith(NO_START) and not stream.endswith(b"\0")
+    is_complete = not coder.missing() and at == len(stream) and is_written
     return result, coder.finish() and is_complete and not _any_missing(script, result)
 
 
