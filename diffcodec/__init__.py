@@ -34,7 +34,14 @@ from diffcodec.errors import (
     WrongBaseError,
 )
 from diffcodec.file import decode, encode, encoded_size, read_header
-from diffcodec.fitting.budget import fit_hash, fit_hash_arrays, fit_sparse, hash_array_lengths
+from diffcodec.fitting.budget import (
+    fit_auto,
+    fit_hash,
+    fit_hash_arrays,
+    fit_lowrank,
+    fit_sparse,
+    hash_array_lengths,
+)
 from diffcodec.fitting.hash_fit import fit_arrays, quantise_arrays
 from diffcodec.fitting.lossless import lossless_diff
 from diffcodec.fitting.quantise import sparse_diff
@@ -92,8 +99,10 @@ __all__ = [
     "encode",
     "encoded_size",
     "fit_arrays",
+    "fit_auto",
     "fit_hash",
     "fit_hash_arrays",
+    "fit_lowrank",
     "fit_sparse",
     "hash_array_lengths",
     "lossless_diff",

@@ -98,7 +98,10 @@ def diff(
             help="Levels of each sign, 1 to 127; by default 15, or what suits the budget.",
         ),
     ] = None,
-    method: Annotated[MethodChoice, typer.Option(help="How weights change.")] = MethodChoice.SPARSE,
+    method: Annotated[
+        MethodChoice | None,
+        typer.Option(help="How weights change; by default auto within a budget, otherwise sparse."),
+    ] = None,
     coder: Annotated[CoderChoice, typer.Option(help="How bytes are packed.")] = CoderChoice.AUTO,
     hash_seed: Annotated[
         int, typer.Option(metavar="N", help="With --method hash: a new one each generation.")
@@ -119,6 +122,7 @@ def diff(
         diffcodec diff g6.safetensors g7.safetensors -o g7.ndiff --lossless
     """
     with _one_line_errors():
+        method = method or _usual_method(budget, levels)
         _check_options(budget, density, lossless, levels, method)
         before, after = read_weights(base), read_weights(new)
         request = DiffRequest(
@@ -266,6 +270,11 @@ def _one_line_errors() -> Iterator[None]:
 def _fail(message: str) -> NoReturn:
     print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
     raise typer.Exit(1)
+
+
+def _usual_method(budget: str | None, levels: int | None) -> MethodChoice:
+    """What comes nearest, unless levels are given or bytes do not matter."""
+    return MethodChoice.SPARSE if budget is None or levels is not None else MethodChoice.AUTO
 
 
 def _check_options(

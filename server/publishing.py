@@ -22,7 +22,7 @@ from diffcodec import (
     apply,
     decode,
     encode,
-    fit_sparse,
+    fit_auto,
     lossless_diff,
     read_header,
 )
@@ -164,7 +164,7 @@ def diff_from_head(
     base = weights_of(home, model, head.number)
     if budget_bytes is None:
         return encode(lossless_diff(base, weights), base)
-    return fit_sparse(base, weights, budget_bytes)
+    return fit_auto(base, weights, budget_bytes)
 
 
 def weights_of(home: ServerHome, model: str, number: int) -> ParameterSet:

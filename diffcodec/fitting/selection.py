@@ -5,7 +5,7 @@ decides; zeros are no candidates. N candidates, sorted once, so that a search ov
 them fit a budget only cuts a list. Equal scores: earlier tensor, then earlier position first.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcodec.arithmetic import widen
-from diffcodec.changes import Scale, SparseDiff
 from diffcodec.diff import reshaped
 from diffcodec.errors import InputError, LayoutError
 from diffcodec.fitting.entries import Deltas
@@ -127,21 +126,6 @@ class Candidates:
             if here.size:
                 found[name] = self.positions[here]
         return found
-
-    def best(
-        self,
-        count: int,
-        quantise: Callable[[NDArray[np.float32]], tuple[NDArray[np.int8], Scale]],
-    ) -> dict[str, SparseDiff]:
-        """The best `count` entries, quantised tensor by tensor."""
-        is_chosen = np.zeros(self.count, dtype=bool)
-        is_chosen[self.ranking[:count]] = True
-        changes = {}
-        for name, (start, end) in zip(self.names, pairwise(self.starts), strict=True):
-            here = np.flatnonzero(is_chosen[start:end]) + start
-            if here.size:
-                changes[name] = SparseDiff(self.positions[here], *quantise(self.values[here]))
-        return changes
 
 
 def _least_worth(
