@@ -22,8 +22,8 @@ from diffcodec.changes import SparseDiff, TensorDiff
 from diffcodec.errors import DigestError, InputError, LayoutError, WrongBaseError
 from diffcodec.parameters import DIGEST_BYTES, Array, Layout, ParameterSet, TensorSpec
 
-# A device keeps a reader open for each; longer chains are rolled up in parts.
-MAX_LAYERS = 16
+# A device keeps a reader open for each, of up to 7 MB; longer chains are rolled up in parts.
+MAX_LAYERS = 6
 MAX_GRAPH_BYTES = 2**24
 
 
@@ -54,7 +54,7 @@ class Diff:
     Attributes:
         layout: Of the result.
         base_digest: `ParameterSet.digest` of the base; None for a snapshot, whose base is zeros.
-        layers: Applied in order; at most 16.
+        layers: Applied in order; at most 6.
         base_layout: Of the base, where it is not the result's: tensors that only the result has
             start as zeros, and grown ones with the base's elements in the corner at index 0.
         graph: Bytes of the graph (`model.onnx`) that replaces the base's; None: it stays.

@@ -366,9 +366,9 @@ static PyObject *coder_decode(Coder *self, PyObject *args)
     }
     PyObject *result = NULL;
     Taken taken = {positions.buf, data.buf, data.len, 0, 0};
-    if (!self->decoding || elements < 0
+    if (!self->decoding || elements < 0 || self->total == 0
         || (is_sparse && (positions.len / 8 != data.len || (uintptr_t)positions.buf % 8))) {
-        PyErr_SetString(PyExc_ValueError, "expected a decoder, and aligned arrays of one length");
+        PyErr_SetString(PyExc_ValueError, "expected a decoder that has begun, and aligned arrays of one length");
     } else if (enter(self) == 0) {
         Range *c = &self->range;
         Py_BEGIN_ALLOW_THREADS

@@ -8,7 +8,7 @@
 enum {
     SEGMENT = 96,                  /* most elements that one "all zero" flag may cover */
     WIDTH_MOST = 65536,
-    HISTORY_MOST = 1 << 24,        /* larger tensors do without their gates' history */
+    HISTORY_MOST = 1 << 23,        /* larger tensors do without their gates' history */
     GATE_CONTEXTS = 8,             /* which of three gates have a non-zero here */
     FACTORS = 4,                   /* rank of the sign model */
     SIGN_INPUTS = 5,

@@ -13,7 +13,7 @@ the way; what one tensor taught helps the next, so tensors must come in the same
     decoder.finish()
 
 Decoders work in bounded memory: the models (0.4 MB at most), 29 B for each column of a matrix
-(at most 65,536 of them), 14.7 MB of history at most, and a window of 70 kB of coded bytes.
+(at most 65,536 of them), 7.4 MB of history at most, and a window of 70 kB of coded bytes.
 Every byte string decodes to something or raises FormatError. Nothing here knows of files;
 nothing of the result depends on the machine.
 

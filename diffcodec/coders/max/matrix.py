@@ -10,8 +10,9 @@ FLAT_WIDTH = 64
 LEAST_WIDTH, MERGED_WIDTH = 16, 32
 # Longer ones are cut: a decoder keeps state for each column.
 MOST_WIDTH, FOLDED_WIDTH = 65_536, 4_096
-# The history of three gates is kept for tensors of this size; small ones have nothing to tell.
-LEAST_GATED, MOST_GATED = 256, 2**24
+# The history of three gates is kept for tensors of this size; small ones have nothing to
+# tell, and a device holds it once for each layer.
+LEAST_GATED, MOST_GATED = 256, 2**23
 
 
 @dataclass(frozen=True)

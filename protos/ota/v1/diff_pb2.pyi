@@ -202,8 +202,8 @@ Global___Section: _TypeAlias = Section  # noqa: Y015
 @_typing.final
 class Layer(_message.Message):
     """One change of the parameters. The lists below have one item for each tensor of the result's
-    layout (methods), or for each of those that the method concerns. A list whose items are all
-    equal is written as one item.
+    layout (methods), or for each of those that the method concerns. In largest and hashes, two or
+    more equal items are written as one.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -285,3 +285,9 @@ def test_lossless_bytes_of_a_small_change_shrink() -> None:
     encoder = coder.ByteEncoder()
     encoder.add(xor, 4, 64)
     assert len(encoder.finish()) < 0.08 * xor.size
+
+
+def test_decoding_before_a_tensor_has_begun_is_refused() -> None:
+    empty = coder._mixing.Coder(coder.SPARSE, True)
+    with pytest.raises(ValueError, match="has begun"):
+        empty.decode(b"", True, 1, np.zeros(200, np.int8), np.zeros(200, np.int64))
