@@ -267,7 +267,7 @@ def _check_prefix(source: BinaryIO, file_bytes: int) -> int:
         raise FormatError("expected a diff file, found an empty file")
     if start[: len(MAGIC)] != MAGIC[: len(start)]:
         raise FormatError(f"expected a diff file, found one that starts with {start[:8].hex()}")
-    if file_bytes < PREFIX.size + CHECKSUM_BYTES:
+    if len(start) < PREFIX.size or file_bytes < PREFIX.size + CHECKSUM_BYTES:
         raise FormatError(f"expected a whole diff file, found only {file_bytes} bytes")
     _, version, reserved, header_bytes = PREFIX.unpack(start)
     if version != VERSION:

@@ -97,10 +97,11 @@ class TensorSpec:
                 f"tensor {self.name}: expected at most {MAX_DIMENSIONS} dimensions, none "
                 f"negative, found {list(self.shape)}"
             )
-        if max((self.size, *self.shape)) > MAX_TENSOR_SIZE:
+        # An empty tensor is held to it too: numpy multiplies what is not 0 even for no elements.
+        if math.prod(d for d in self.shape if d) > MAX_TENSOR_SIZE:
             raise LayoutError(
-                f"tensor {self.name}: expected at most {MAX_TENSOR_SIZE} elements, "
-                f"found shape {list(self.shape)}"
+                f"tensor {self.name}: expected dimensions (other than 0) whose product is at most "
+                f"{MAX_TENSOR_SIZE}, found shape {list(self.shape)}"
             )
 
     @property
@@ -171,6 +172,11 @@ class Layout:
             offsets.append(-(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
             end = offsets[-1] + spec.nbytes
         return tuple(offsets)
+
+    @cached_property
+    def offset_of(self) -> Mapping[str, int]:
+        """`offsets` by the tensors' names."""
+        return {t.name: at for t, at in zip(self.tensors, self.offsets, strict=True)}
 
     @property
     def file_bytes(self) -> int:

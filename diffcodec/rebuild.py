@@ -35,7 +35,7 @@ class Applied:
 
     Attributes:
         target_digest: Of the new store, 32 bytes; as the diff promised.
-        base_digest: Of the store it was rebuilt from; None for a snapshot.
+        base_digest: Of the base that the diff names; None for a snapshot.
         layout: Of the new store.
         diff_bytes: Size of the diff file.
         target_bytes: Size of the new store.
@@ -224,7 +224,7 @@ def _chunks(store: BinaryIO | None, start: Layout, spec: TensorSpec) -> Iterator
     for at in range(0, spec.size, CHUNK_ELEMENTS):
         values = np.zeros(min(CHUNK_ELEMENTS, spec.size - at), dtype=spec.dtype.storage)
         if store is not None and before is not None:
-            offset = start.offsets[start.tensors.index(before)]
+            offset = start.offset_of[before.name]
             if before.shape == spec.shape:
                 _read_into(values, store, offset, at, before)
             else:
@@ -235,8 +235,15 @@ def _chunks(store: BinaryIO | None, start: Layout, spec: TensorSpec) -> Iterator
 def _read_into(values: Array, store: BinaryIO, offset: int, first: int, spec: TensorSpec) -> None:
     """Read elements of the base's tensor, from number `first` on."""
     store.seek(offset + first * spec.dtype.itemsize)
-    if store.readinto(as_bytes(values).data) != values.nbytes:  # type: ignore[attr-defined]
-        raise WrongBaseError(f"tensor {spec.name}: the base ended early; it changed while read")
+    data, filled = as_bytes(values).data, 0
+    while filled < values.nbytes:
+        got = store.readinto(data[filled:])  # type: ignore[attr-defined]
+        if not got:
+            raise WrongBaseError(
+                f"tensor {spec.name}: expected {values.nbytes - filled} more bytes of the base, "
+                f"found its end"
+            )
+        filled += got
 
 
 def _read_corner(

@@ -121,6 +121,9 @@ def _from_message(message: diff_pb2.DiffHeader) -> Header:
     layers = message.layers
     if sum(len(layer.methods) for layer in layers) > MAX_RECORDS:
         raise FormatError(f"expected at most {MAX_RECORDS} tensor records, found more")
+    counts = sorted({len(layer.methods) for layer in layers})
+    if len(counts) > 1:
+        raise FormatError(f"expected as many tensor records in every layer, found {counts}")
     return Header(
         base_digest=None if is_snapshot else _digest(message.base_digest, "base digest"),
         target_digest=_digest(message.target_digest, "target digest"),

@@ -131,7 +131,11 @@ class ArrayReader:
             FormatError: a level is out of range or the bytes end early.
         """
         symbols = _Symbols(self._frame, packing.array_bits(largest), 2 * largest + 1, name)
-        levels = packing.array_levels(symbols.take(size))
+        levels = np.empty(size, np.int8)
+        # In parts: the steps between would take several times the memory of the levels.
+        for at in range(0, size, CHUNK_ELEMENTS):
+            part = levels[at : at + CHUNK_ELEMENTS]
+            part[:] = packing.array_levels(symbols.take(part.size))
         symbols.finish()
         return levels
 

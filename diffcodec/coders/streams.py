@@ -12,6 +12,7 @@ from typing import BinaryIO, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcodec.errors import FormatError
 from diffcodec.header import Coder, Section, SectionKind
 
 
@@ -137,9 +138,16 @@ class Window:
         return self._left
 
     def read(self, size: int) -> bytes:
-        """At most `size` of the bytes that are left; none at the end."""
+        """The next `size` bytes, or all that are left where they are fewer; none at the end.
+
+        Raises:
+            FormatError: the file is shorter than it was when it was opened.
+        """
+        wanted = min(size, self._left)
         self._source.seek(self._at)
-        data = self._source.read(min(size, self._left))
+        data = self._source.read(wanted)
+        if len(data) != wanted:
+            raise FormatError(f"expected {wanted} more bytes of a section, found {len(data)}")
         self._at += len(data)
         self._left -= len(data)
         return data

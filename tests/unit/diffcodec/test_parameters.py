@@ -161,3 +161,18 @@ def test_layouts_that_differ_are_told_apart_by_tensor_dtype_and_shape():
 )
 def test_a_tensor_is_seen_as_the_squarest_matrix_of_its_order(shape, matrix):
     assert matrix_of(shape) == matrix
+
+
+@pytest.mark.parametrize("shape", [(0, 2**32 - 1, 2), (2**16, 0, 2**16)])
+def test_empty_tensors_are_held_to_the_same_dimensions(shape: tuple[int, ...]):
+    with pytest.raises(LayoutError, match="whose product is at most 4294967295, found shape"):
+        TensorSpec("w", Dtype.FLOAT32, shape)
+
+
+def test_the_largest_empty_tensor_can_be_held():
+    layout = Layout.of([TensorSpec("w", Dtype.FLOAT32, (2**32 - 1, 0, 1))])
+    assert ParameterSet.zeros(layout).arrays["w"].size == 0
+
+
+def test_offsets_are_known_by_name():
+    assert TWO.offset_of == {"a": 0, "b": 4096}
