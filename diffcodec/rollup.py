@@ -9,13 +9,15 @@ the store), or, where that is smaller, a lossless diff between both ends. Laws:
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from diffcodec.changes import HashDiff, LosslessDiff, LowRankDiff, SparseDiff, TensorDiff
 from diffcodec.diff import MAX_LAYERS, DecodedDiff, Diff, Layer, apply
-from diffcodec.errors import InputError
+from diffcodec.errors import DigestError, InputError
 from diffcodec.file import decode, pack
 from diffcodec.fitting.lossless import lossless_diff
 from diffcodec.header import Coder
@@ -27,7 +29,7 @@ def roll_up(
     files: Sequence[bytes],
     coders: Collection[Coder] = (Coder.FAST,),
 ) -> bytes | None:
-    """One file that leads where a chain of files leads; None where the chain is as small.
+    """One file that leads where a chain of files leads; None where no smaller one does.
 
     Args:
         base: What the first file was made for; None where that is a snapshot.
@@ -40,13 +42,17 @@ def roll_up(
     """
     links, end = _walk(base, files)
     start = None if links[0].diff.base_digest is None else base
-    ways = [replace(lossless_diff(start, end), graph=_graph(links))]
-    layered = _layered(links)
-    # A tensor that went away and came back starts as zeros in the chain, but not in one file.
-    if layered is not None and apply(start, layered) == end:
-        ways.append(layered)
-    smallest = min((pack(way, end.digest(), coders) for way in ways), key=len)
-    return smallest if len(smallest) < sum(map(len, files)) else None
+    found = []
+    for way in (partial(_exact, links, start, end), partial(_layered, links)):
+        # A tensor that went away and came back starts as zeros in the chain, but not in one
+        # file: that may shrink it, lead elsewhere, or out of what it can hold. And the header of
+        # many layers may be longer than a file's.
+        with suppress(InputError, DigestError):
+            diff = way()
+            if diff is not None and apply(start, diff) == end:
+                found.append(pack(diff, end.digest(), coders))
+    smallest = min(found, key=len, default=None)
+    return smallest if smallest and len(smallest) < sum(map(len, files)) else None
 
 
 def _walk(
@@ -72,6 +78,11 @@ def _walk(
 def _graph(links: Sequence[DecodedDiff]) -> bytes | None:
     graphs = [link.diff.graph for link in links if link.diff.graph is not None]
     return graphs[-1] if graphs else None
+
+
+def _exact(links: Sequence[DecodedDiff], start: ParameterSet | None, end: ParameterSet) -> Diff:
+    """What differs between both ends, whatever lies between them."""
+    return replace(lossless_diff(start, end), graph=_graph(links))
 
 
 def _layered(links: Sequence[DecodedDiff]) -> Diff | None:
@@ -125,13 +136,19 @@ def _grown(change: TensorDiff, before: TensorSpec, after: TensorSpec) -> TensorD
         corner = tuple(slice(d) for d in before.shape)
         xor[corner] = change.xor.reshape(*before.shape, before.dtype.itemsize)
         return LosslessDiff(xor.reshape(-1))
-    if isinstance(change, LowRankDiff) and (
-        len(before.shape) == 2 or before.shape[1:] == after.shape[1:]
-    ):
+    if isinstance(change, LowRankDiff) and _is_corner_of_matrix(before, after):
         more_rows, more_columns = (a - b for a, b in zip(after.matrix, before.matrix, strict=True))
         rows = np.pad(change.rows, ((0, more_rows), (0, 0)))
         return LowRankDiff(rows, np.pad(change.columns, ((0, more_columns), (0, 0))), change.step)
     return None
+
+
+def _is_corner_of_matrix(before: TensorSpec, after: TensorSpec) -> bool:
+    """Whether a tensor seen as a matrix is a corner of the one that it grows into."""
+    if len(before.shape) <= 2:
+        return True
+    # Growing may move the split between rows and columns; what is left of it tells.
+    return before.shape[1:] == after.shape[1:] and before.matrix[1] == after.matrix[1]
 
 
 def _joined(layers: list[Layer], layer: Layer) -> list[Layer]:

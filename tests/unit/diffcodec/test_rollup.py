@@ -1,5 +1,7 @@
 """Facts about rolling a chain of diffs up into one file."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -18,6 +20,7 @@ from diffcodec import (
     ParameterSet,
     SparseDiff,
     TensorSpec,
+    Uniform,
     apply,
     apply_file,
     decode,
@@ -159,3 +162,51 @@ def test_many_overlapping_diffs_become_a_lossless_one_where_that_is_smaller(seed
     assert rolled is not None
     assert read_header(rolled).methods.keys() == {"lossless"}
     assert apply(base, decode(rolled, base.layout)) == end
+
+
+def leading(*weights: ParameterSet) -> list[bytes]:
+    """Exact files from each set of weights to the next."""
+    pairs = pairwise(weights)
+    return [encode(lossless_diff(before, after), before) for before, after in pairs]
+
+
+def test_a_tensor_that_comes_back_smaller_cannot_be_rolled_up():
+    rest = {"rest": np.ones(9, np.float32)}
+    large = ParameterSet.from_arrays({**rest, "w": np.ones(10, np.float32)})
+    small = ParameterSet.from_arrays({**rest, "w": np.ones(5, np.float32)})
+    assert roll_up(large, leading(large, ParameterSet.from_arrays(rest), small)) is None
+
+
+def test_a_tensor_that_comes_back_starts_afresh():
+    rest = ParameterSet.from_arrays({"rest": np.ones(9, np.float32)})
+    base = ParameterSet.from_arrays({**rest.arrays, "w": np.full(9, 100, np.int8)})
+    fifty = SparseDiff(np.arange(9), np.ones(9, np.int8), Uniform(50.0))
+    back = Diff(base.layout, rest.digest(), (Layer({"w": fifty}),), rest.layout)
+    end = apply(rest, back)
+    data = roll_up(base, [*leading(base, rest), encode(back, rest)])
+    assert data is not None
+    assert apply(base, decode(data, base.layout)) == end
+
+
+def test_factors_do_not_follow_a_tensor_whose_matrix_turns_as_it_grows():
+    base = weights_of(Layout.of([TensorSpec("w", Dtype.FLOAT32, (3, 4, 5))]), 0)
+    factors = LowRankDiff(np.ones((12, 1), np.int8), np.ones((5, 1), np.int8), 0.5)
+    first = Diff.of(base.layout, base.digest(), {"w": factors})
+    after = apply(base, first)
+    grown = Diff(
+        Layout.of([TensorSpec("w", Dtype.FLOAT32, (10, 4, 5))]), after.digest(), (), base.layout
+    )
+    files = [encode(first, base), encode(grown, after)]
+    data = roll_up(base, files)
+    if data is not None:
+        assert apply(base, decode(data, base.layout)) == apply(after, grown)
+
+
+def test_a_chain_of_more_records_than_a_file_holds_is_rolled_up_exactly(monkeypatch):
+    monkeypatch.setattr("diffcodec.file.MAX_RECORDS", 20)
+    base = ParameterSet.from_arrays({f"t{n}": np.zeros(1, np.int8) for n in range(3)})
+    one = SparseDiff(np.zeros(1, np.int64), np.ones(1, np.int8), Uniform(1.0))
+    files, end = chain_of(base, [dict.fromkeys(base.arrays, one)] * 8)
+    data = roll_up(base, files)
+    assert data is not None
+    assert apply(base, decode(data, base.layout)) == end
