@@ -27,12 +27,12 @@ def print_summary(summary: Summary, output: Path) -> None:
     table.add_row("non-zeros", f"{summary.nonzeros:,} of {summary.parameters:,} ({share:.2%})")
     table.add_row("error", "-" if error is None else f"{error:.4f} of the change (L2)")
     table.add_row("result", summary.target_digest.hex())
-    Console().print(table)
+    _console().print(table)
 
 
 def print_header(shown: Mapping[str, Any]) -> None:
     """What a file says of itself, as `summary.header_to_json` gives it."""
-    console = Console()
+    console = _console()
     facts = Table(show_header=False, box=None)
     facts.add_row("bytes", f"{shown['file_bytes']:,}")
     facts.add_row("base", shown["base_digest"] or "none: a snapshot")
@@ -63,6 +63,11 @@ def _print_layer(console: Console, number: int, layer: Mapping[str, Any]) -> Non
             str(tensor["hashes"] or "-"),
         )
     console.print(tensors)
+
+
+def _console() -> Console:
+    # Names of tensors and files come from outside: what looks like markup is text here.
+    return Console(markup=False, emoji=False)
 
 
 def _shown_scale(numbers: list[float]) -> str:

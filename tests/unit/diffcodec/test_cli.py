@@ -282,3 +282,17 @@ def test_contradictory_or_unknown_options_are_usage_errors(folder: Path, options
 @pytest.mark.parametrize("command", ["diff", "apply", "inspect", "verify"])
 def test_help_shows_an_example(tmp_path: Path, command: str):
     assert f"diffcodec {command}" in run(tmp_path, command, "--help").stdout
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path):
+    weights = ParameterSet.from_arrays({"w[/b]:smile:": np.ones(3, np.float32)})
+    write_weights(tmp_path / "b.safetensors", weights)
+    done = run(tmp_path, "diff", "b.safetensors", "b.safetensors", "-o", "[b]x.ndiff", "--lossless")
+    assert done.returncode == 0, done.stderr
+    assert "[b]x.ndiff" in done.stdout
+    write_weights(
+        tmp_path / "n.safetensors", ParameterSet.from_arrays({"w[/b]:smile:": np.ones(4, "f4")})
+    )
+    run(tmp_path, "diff", "b.safetensors", "n.safetensors", "-o", "f.ndiff", "--lossless")
+    shown = run(tmp_path, "inspect", "f.ndiff", "--base", "b.safetensors")
+    assert "w[/b]:smile:" in shown.stdout, shown.stderr
