@@ -141,8 +141,11 @@ class SparseDiff(_ComparedByValue):
         if positions[0] < 0 or (np.diff(positions) <= 0).any():
             raise InputError("expected strictly increasing positions from 0 on")
         longest = len(self.scale.magnitudes) if isinstance(self.scale, Codebook) else MAX_LEVEL
-        if max(-int(levels.min()), int(levels.max())) > longest or not levels.all():
-            raise InputError(f"expected levels of magnitude 1 to {longest}")
+        found = np.abs(levels.astype(np.int16))
+        if not 1 <= found.min() <= found.max() <= longest:
+            raise InputError(
+                f"expected levels of magnitude 1 to {longest}, found {found.min()} to {found.max()}"
+            )
         object.__setattr__(self, "positions", positions)
         object.__setattr__(self, "levels", levels)
 
@@ -320,12 +323,13 @@ def why_unsuited(scale: Scale, largest: int, spec: TensorSpec) -> str | None:
     if spec.dtype is not Dtype.INT8:
         return None
     used = scale.magnitudes if isinstance(scale, Codebook) else (scale.step, scale.step * largest)
-    if all(magnitude.is_integer() and magnitude <= MAX_INT8_STEP for magnitude in used):
-        return None
-    return (
-        f"tensor {spec.name}: expected whole numbers up to {MAX_INT8_STEP} to change int8, "
-        f"found {max(used)}"
-    )
+    for magnitude in used:
+        if not magnitude.is_integer() or magnitude > MAX_INT8_STEP:
+            return (
+                f"tensor {spec.name}: expected whole numbers up to {MAX_INT8_STEP} to change "
+                f"int8, found {magnitude}"
+            )
+    return None
 
 
 def why_no_rank(rows: int, columns: int, rank: int) -> str | None:
@@ -355,7 +359,7 @@ def require_floats(spec: TensorSpec) -> None:
 
 def _check_range(levels: Levels) -> None:
     if levels.size and levels.min() < -MAX_LEVEL:
-        raise InputError(f"expected levels of magnitude up to {MAX_LEVEL}")
+        raise InputError(f"expected levels of magnitude up to {MAX_LEVEL}, found {levels.min()}")
 
 
 def _check_magnitude(magnitude: float, what: str) -> None:
