@@ -17,7 +17,7 @@ import numpy as np
 
 from diffcodec.changes import HashDiff, LosslessDiff, LowRankDiff, SparseDiff, TensorDiff
 from diffcodec.diff import MAX_LAYERS, DecodedDiff, Diff, Layer, apply
-from diffcodec.errors import DigestError, InputError
+from diffcodec.errors import CodecError, DigestError, InputError
 from diffcodec.file import decode, pack
 from diffcodec.fitting.lossless import lossless_diff
 from diffcodec.header import Coder
@@ -62,7 +62,10 @@ def _walk(
     links: list[DecodedDiff] = []
     reached = base
     for number, data in enumerate(files, 1):
-        link = decode(data, reached.layout if reached else None)
+        try:
+            link = decode(data, reached.layout if reached else None)
+        except CodecError as exc:
+            raise type(exc)(f"diff {number} of the chain: {exc}") from exc
         if links and link.diff.base_digest not in (None, links[-1].target_digest):
             raise InputError(
                 f"expected diff {number} of the chain to start from {links[-1].target_digest.hex()}"

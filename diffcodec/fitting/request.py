@@ -73,7 +73,7 @@ def _unbudgeted(request: DiffRequest, base: ParameterSet, new: ParameterSet) -> 
 def _densest(deltas: Deltas, density: float, layout: Layout) -> dict[str, NDArray[np.bool_]]:
     """Which entries are the largest ones up to a share of all parameters, as masks."""
     count = round(density * layout.parameter_count)
-    chosen = Candidates.of(deltas, at_most=count).positions_of_best(count)
+    chosen = Candidates.of(deltas, at_most=count).positions_of_best(count) if count else {}
     masks = {name: np.zeros(delta.shape, dtype=bool) for name, delta in deltas.items()}
     for name, positions in chosen.items():
         masks[name].reshape(-1)[positions] = True

@@ -87,6 +87,12 @@ def test_density_bounds_the_entries(folder: Path):
     assert json.loads(done.stdout)["nonzeros"] == round(0.05 * 5009)
 
 
+def test_a_density_below_one_entry_changes_nothing(folder: Path):
+    arguments = ("--density", "1e-9", "--json")
+    done = run(folder, "diff", "base.safetensors", "new.safetensors", "-o", "d.ndiff", *arguments)
+    assert json.loads(done.stdout)["nonzeros"] == 0
+
+
 def test_hash_diffs_are_made_and_applied(folder: Path):
     arguments = ("diff", "base.safetensors", "new.safetensors", "-o", "f.ndiff")
     done = run(folder, *arguments, "--method", "hash", "--budget", "2KB", "--json")

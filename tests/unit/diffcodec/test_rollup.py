@@ -12,6 +12,7 @@ from diffcodec import (
     CodecError,
     Diff,
     Dtype,
+    FormatError,
     HashDiff,
     InputError,
     Layer,
@@ -135,6 +136,13 @@ def test_the_last_graph_of_the_chain_is_kept():
     rolled = roll_up(base, [*files, encode(Diff(base.layout, base.digest()), base)])
     assert rolled is not None
     assert decode(rolled, base.layout).diff.graph == b"two"
+
+
+def test_the_file_of_a_chain_that_is_damaged_is_named():
+    base = weights_of(Layout.of([TensorSpec("w", Dtype.FLOAT32, (400,))]), 0)
+    files, _ = chain_of(base, [{"w": entries(400, 20, seed)} for seed in range(3)])
+    with pytest.raises(FormatError, match="diff 2 of the chain: expected"):
+        roll_up(base, [files[0], files[1][:-1], files[2]])
 
 
 def test_a_single_diff_is_no_chain_to_make_smaller():
