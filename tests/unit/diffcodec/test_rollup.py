@@ -211,10 +211,10 @@ def test_factors_do_not_follow_a_tensor_whose_matrix_turns_as_it_grows():
 
 
 def test_a_chain_of_more_records_than_a_file_holds_is_rolled_up_exactly(monkeypatch):
-    monkeypatch.setattr("diffcodec.file.MAX_RECORDS", 20)
+    monkeypatch.setattr("diffcodec.file.MAX_RECORDS", 12)
     base = ParameterSet.from_arrays({f"t{n}": np.zeros(1, np.int8) for n in range(3)})
     one = SparseDiff(np.zeros(1, np.int64), np.ones(1, np.int8), Uniform(1.0))
-    files, end = chain_of(base, [dict.fromkeys(base.arrays, one)] * 8)
+    files, end = chain_of(base, [dict.fromkeys(base.arrays, one)] * 5)
     data = roll_up(base, files)
     assert data is not None
     assert apply(base, decode(data, base.layout)) == end
