@@ -307,6 +307,13 @@ class LosslessDiff(_ComparedByValue):
         xor_bytes(as_bytes(values), self.xor)
 
 
+def array_entries(change: "TensorDiff") -> int:
+    """Levels that a device holds while it streams the tensor: those of A, or of both factors."""
+    if isinstance(change, HashDiff):
+        return change.levels.size
+    return change.rows.size + change.columns.size if isinstance(change, LowRankDiff) else 0
+
+
 TensorDiff: TypeAlias = SparseDiff | HashDiff | LowRankDiff | LosslessDiff
 
 

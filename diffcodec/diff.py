@@ -12,13 +12,14 @@ Laws:
     apply(base, d) leaves base as it is
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 
-from diffcodec.changes import SparseDiff, TensorDiff
+from diffcodec.changes import MAX_HASH_ARRAY, SparseDiff, TensorDiff, array_entries
 from diffcodec.errors import DigestError, InputError, LayoutError, WrongBaseError
 from diffcodec.parameters import DIGEST_BYTES, Array, Layout, ParameterSet, TensorSpec
 
@@ -81,11 +82,17 @@ class Diff:
             )
         if self.base_layout == self.layout or self.base_digest is None:
             object.__setattr__(self, "base_layout", None)
-        for layer in self.layers:
-            for name, change in layer.tensors.items():
-                if name not in self.layout.index:
-                    raise InputError(f"tensor {name}: not in the layout of the diff")
-                change.check(self.layout.index[name])
+        held: Counter[str] = Counter()
+        for name, change in self.changes():
+            if name not in self.layout.index:
+                raise InputError(f"tensor {name}: not in the layout of the diff")
+            change.check(self.layout.index[name])
+            held[name] += array_entries(change)
+            if held[name] > MAX_HASH_ARRAY:
+                raise InputError(
+                    f"tensor {name}: expected arrays and factors of at most {MAX_HASH_ARRAY} "
+                    f"entries over all layers, found {held[name]}"
+                )
 
     @classmethod
     def of(

@@ -21,7 +21,14 @@ from typing import BinaryIO
 import numpy as np
 import xxhash
 
-from diffcodec.changes import HashDiff, LosslessDiff, LowRankDiff, SparseDiff, TensorDiff
+from diffcodec.changes import (
+    HashDiff,
+    LosslessDiff,
+    LowRankDiff,
+    SparseDiff,
+    TensorDiff,
+    magnitudes,
+)
 from diffcodec.coders.frames import FrameReader, compress
 from diffcodec.coders.layers import LayerReader, encode_layer
 from diffcodec.diff import DecodedDiff, Diff, Layer, apply
@@ -29,6 +36,7 @@ from diffcodec.errors import DigestError, FormatError, InputError, UnsupportedEr
 from diffcodec.header import (
     LAYOUT_CHECK_BYTES,
     MAX_RECORDS,
+    MAX_SCALES,
     MAX_TENSORS,
     RESULT_LIMIT_BYTES,
     Coder,
@@ -137,6 +145,10 @@ def pack(diff: Diff, target_digest: bytes, coders: Collection[Coder] = (Coder.FA
             f"{tensors} tensors and {len(diff.layers)} layers"
         )
     layers = [encode_layer(layer, diff.layout, coders) for layer in diff.layers]
+    records = [r for layer in layers for r in layer.header.records if r.count]
+    scales = sum(len(magnitudes(record.scale)) for record in records)
+    if scales > MAX_SCALES:
+        raise InputError(f"expected at most {MAX_SCALES} steps and magnitudes, found {scales}")
     payloads = [payload for layer in layers for payload in layer.payloads]
     graph = None
     if diff.graph is not None:

@@ -32,6 +32,8 @@ RESULT_LIMIT_BYTES = 2**30
 MAX_TENSORS = 2**14
 # All layers together.
 MAX_RECORDS = 2**16
+# Steps and magnitudes of all layers together.
+MAX_SCALES = 2**16
 LAYOUT_CHECK_BYTES = 8
 NO_SCALE = Uniform(1.0)
 
@@ -192,6 +194,7 @@ class Header:
             for record, spec in zip(layer.records, layout.tensors, strict=True):
                 _CHECKS[record.method](record, spec)
             _check_sections(layer, layout)
+        self._check_arrays(layout)
         self._check_graph()
         return layout
 
@@ -217,6 +220,16 @@ class Header:
             for spec in self.layout.tensors:
                 kept(start, spec)
         return self.layout
+
+    def _check_arrays(self, layout: Layout) -> None:
+        """A device holds the arrays of one tensor, of all layers, at once."""
+        for index, spec in enumerate(layout.tensors):
+            held = sum(sum(_array_sizes(layer.records[index], spec)) for layer in self.layers)
+            if held > MAX_HASH_ARRAY:
+                raise FormatError(
+                    f"tensor {spec.name}: expected arrays and factors of at most "
+                    f"{MAX_HASH_ARRAY} entries over all layers, found {held}"
+                )
 
     def _check_graph(self) -> None:
         if self.graph is None:

@@ -18,6 +18,7 @@ from diffcodec.errors import FormatError, InputError, LayoutError, UnsupportedEr
 from diffcodec.header import (
     LAYOUT_CHECK_BYTES,
     MAX_RECORDS,
+    MAX_SCALES,
     Coder,
     Header,
     LayerHeader,
@@ -121,6 +122,8 @@ def _from_message(message: diff_pb2.DiffHeader) -> Header:
     layers = message.layers
     if sum(len(layer.methods) for layer in layers) > MAX_RECORDS:
         raise FormatError(f"expected at most {MAX_RECORDS} tensor records, found more")
+    if sum(len(layer.scales) for layer in layers) > MAX_SCALES:
+        raise FormatError(f"expected at most {MAX_SCALES} scales, found more")
     counts = sorted({len(layer.methods) for layer in layers})
     if len(counts) > 1:
         raise FormatError(f"expected as many tensor records in every layer, found {counts}")

@@ -224,6 +224,7 @@ def test_a_file_of_another_kind_is_refused():
         (layer("scales", 0, 2**31), FormatError, "scale of 31 bits"),
         (lambda m: m.layers[0].scales.append(1), FormatError, "scales .* found more"),
         (lambda m: m.layers[0].scales.pop(), FormatError, "scales .* found fewer"),
+        (lambda m: m.layers[0].scales.extend([1] * 2**16), FormatError, "at most 65536 scales"),
         (layer("counts", 0, 0), FormatError, "expected 1 to 3000 non-zeros, found 0"),
         (layer("counts", 0, 3001), FormatError, "expected 1 to 3000 non-zeros, found 3001"),
         (layer("counts", 0, 2**32 - 1), FormatError, "found 4294967295"),

@@ -11,6 +11,7 @@ from diffcodec import (
     Dtype,
     HashDiff,
     InputError,
+    Layer,
     Layout,
     LayoutError,
     LosslessDiff,
@@ -244,3 +245,11 @@ def test_header_tells_what_the_file_holds():
     assert header.nonzeros == 5
     assert dict(header.methods) == {"sparse": 1, "hash": 1, "lossless": 1}
     assert not header.is_snapshot
+
+
+def test_arrays_of_all_layers_together_are_bounded():
+    layout = Layout.of([TensorSpec("w", Dtype.FLOAT32, (2**22,))])
+    layer = Layer({"w": HashDiff(np.ones(2**22, np.int8), 1.0, 1)})
+    Diff(layout, None, (layer,) * 4)
+    with pytest.raises(InputError, match="at most 16777216 entries over all layers"):
+        Diff(layout, None, (layer,) * 5)
