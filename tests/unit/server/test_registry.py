@@ -53,7 +53,7 @@ def test_generations_come_back_as_they_were_added(registry: Registry) -> None:
     assert [model.name for model in registry.models()] == ["digits"]
 
 
-@pytest.mark.parametrize("coders", [{Coder.FAST}, {Coder.MAX}, set(Coder), set()], ids=str)
+@pytest.mark.parametrize("coders", [[Coder.FAST], [Coder.MAX], [*Coder], []], ids=str)
 def test_a_step_comes_back_with_the_coders_that_it_needs(
     registry: Registry, coders: set[Coder]
 ) -> None:
