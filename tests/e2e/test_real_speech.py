@@ -72,7 +72,8 @@ def test_the_sparse_diff_stays_near_the_unconstrained_model(rows) -> None:
 def test_a_file_of_a_fortieth_carries_each_generation(rows) -> None:
     for number in (1, 2, 3):
         row = rows["sparse", number]
-        assert 0.95 * row["float32_bytes"] / 40 <= row["file_bytes"] <= row["float32_bytes"] / 40
+        # The budget is filled by coder `fast`; a device with `max` receives about an eighth less.
+        assert 0.8 * row["float32_bytes"] / 40 <= row["file_bytes"] <= row["float32_bytes"] / 40
 
 
 def test_without_updates_the_device_falls_behind_as_the_digits_grow(rows) -> None:

@@ -55,7 +55,7 @@ def test_generations_come_back_as_they_were_added(registry: Registry) -> None:
 
 @pytest.mark.parametrize("coders", [[Coder.FAST], [Coder.MAX], [*Coder], []], ids=str)
 def test_a_step_comes_back_with_the_coders_that_it_needs(
-    registry: Registry, coders: set[Coder]
+    registry: Registry, coders: list[Coder]
 ) -> None:
     added = step(None, 0, 1000, coders=frozenset(coders))
     registry.add_generation(generation(0), [added])
