@@ -219,16 +219,21 @@ def _change(reader: LayerReader, record: TensorRecord, spec: TensorSpec, hash_se
 
 
 def _chunks(store: BinaryIO | None, start: Layout, spec: TensorSpec) -> Iterator[tuple[int, Array]]:
-    """What a tensor of the result starts as: first element and values of each chunk."""
+    """What a tensor of the result starts as: first element and values of each chunk.
+
+    The values are good until the next chunk is asked for: all share one buffer.
+    """
     before = None if store is None else kept(start, spec)
+    buffer = np.zeros(min(CHUNK_ELEMENTS, spec.size), dtype=spec.dtype.storage)
     for at in range(0, spec.size, CHUNK_ELEMENTS):
-        values = np.zeros(min(CHUNK_ELEMENTS, spec.size - at), dtype=spec.dtype.storage)
-        if store is not None and before is not None:
-            offset = start.offset_of[before.name]
-            if before.shape == spec.shape:
-                _read_into(values, store, offset, at, before)
-            else:
-                _read_corner(values, store, offset, at, before, spec)
+        values = buffer[: min(CHUNK_ELEMENTS, spec.size - at)]
+        if store is None or before is None:
+            values.fill(0)
+        elif before.shape == spec.shape:
+            _read_into(values, store, start.offset_of[before.name], at, before)
+        else:
+            values.fill(0)
+            _read_corner(values, store, start.offset_of[before.name], at, before, spec)
         yield at, values
 
 
