@@ -48,7 +48,7 @@ def _case(task: Task, runs: int, on_progress: OnProgress) -> Case:
         for coder in coders:
             on_progress(f"making the patch of {coder.name}")
             contenders.append(_contender(coder, task, folder))
-        contenders.append(_copying(task, folder))
+        contenders += [_copying(m, task, folder) for m in (Method.COPY, Method.COPY_THEN_HASH)]
         rows = with_turns(contenders, runs, on_progress)
     return Case(task.name, len(task.base_bytes), rows, skipped)
 
@@ -60,10 +60,10 @@ def _contender(coder: Coder, task: Task, folder: Path) -> Contender:
     return Contender(coder.name, lambda: _rebuilt_once(coder.method, folder, patch, expected))
 
 
-def _copying(task: Task, folder: Path) -> Contender:
+def _copying(method: Method, task: Task, folder: Path) -> Contender:
     expected = hashlib.sha256(task.base_bytes).digest()
     none = folder / "none"
-    return Contender("copy", lambda: _rebuilt_once(Method.COPY, folder, none, expected))
+    return Contender(method.value, lambda: _rebuilt_once(method, folder, none, expected))
 
 
 def _rebuilt_once(method: Method, folder: Path, patch: Path, expected: bytes) -> Sample:

@@ -2,8 +2,9 @@
 
 Every method keeps the device's promise: the result's SHA-256 is taken, the result and its folder
 are fsynced. `copy` does that and nothing else, in one pass: what disk and hashing cost on their
-own. Peers work as their libraries want to: bsdiff4 holds base, patch and result in
-memory, zstd holds the base and streams the result.
+own; `copy-then-hash` is the same in two, as one would by hand. Peers work as their libraries
+want to: bsdiff4 holds base, patch and result in memory, zstd holds the base and streams the
+result.
 
 As a program it prints one line of JSON, seconds and memory of this process. So this module
 imports a method's libraries only when that method is asked for, and before the clock starts.
@@ -14,6 +15,7 @@ imports a method's libraries only when that method is asked for, and before the 
 import hashlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +36,7 @@ class Method(StrEnum):
     BSDIFF = "bsdiff4"
     ZSTD = "zstd"
     COPY = "copy"
+    COPY_THEN_HASH = "copy-then-hash"
 
 
 def prepare(method: Method, base: Path, layout: Path, patch: Path) -> Callable[[Path], None]:
@@ -57,6 +60,8 @@ def prepare(method: Method, base: Path, layout: Path, patch: Path) -> Callable[[
             return _zstd(base, patch)
         case Method.COPY:
             return lambda target: _copy(base, target)
+        case Method.COPY_THEN_HASH:
+            return lambda target: _copy_then_hash(base, target)
 
 
 def raw_dictionary(base: bytes) -> "zstandard.ZstdCompressionDict":
@@ -123,6 +128,12 @@ def _copy(base: Path, target: Path) -> None:
             out.write(block)
     sha.digest()
     _sync(target)
+
+
+def _copy_then_hash(base: Path, target: Path) -> None:
+    shutil.copyfile(base, target)
+    _sync(target)
+    sha256_of(target)
 
 
 def _sync(path: Path) -> None:
