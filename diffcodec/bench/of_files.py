@@ -1,6 +1,7 @@
 """Coders of files: they know a base and a new store and nothing of levels; exact."""
 
 import shutil
+from abc import ABC, abstractmethod
 from pathlib import Path
 from subprocess import CalledProcessError, run
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from diffcodec.bench.work import Work
 ZSTD_LEVEL = 19
 
 
-class OfFiles:
+class OfFiles(ABC):
     """Base: codes the new store, usually against the base's; exact.
 
     A subclass gives `name`, `pack`, `unpack` and, where it needs something, `lacking`.
@@ -26,13 +27,13 @@ class OfFiles:
     is_in_process = True
     is_slow = False
 
+    @abstractmethod
     def pack(self, base: bytes, new: bytes) -> bytes:
         """Make the patch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unpack(self, base: bytes, data: bytes) -> bytes:
         """Rebuild the new store."""
-        raise NotImplementedError
 
     def lacking(self) -> str | None:
         """What is not installed, and how to get it."""

@@ -1,5 +1,6 @@
 """Coders of levels or values: the simple forms that papers use, and general compressors on them."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ ZSTD_LEVEL = 19
 LONGEST_ROW = 2**16 - 1
 
 
-class OfEntries:
+class OfEntries(ABC):
     """Base: codes the list of changes; restores the list.
 
     A subclass gives `name`, `pack` and `unpack`, and may change how near is right.
@@ -24,13 +25,13 @@ class OfEntries:
     name: str
     is_in_process = True
 
+    @abstractmethod
     def pack(self, work: Work) -> bytes:
         """Code `work.entries`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unpack(self, work: Work, data: bytes) -> Entries:
         """Restore the list; the work tells what any device knows, the layout."""
-        raise NotImplementedError
 
     def absence(self, work: Work) -> str | None:
         """It needs sparse changes and nothing else."""
