@@ -48,7 +48,8 @@ _METHODS: "Mapping[tuple[Method, type[Scale] | None], diff_pb2.Method.ValueType]
     (Method.SPARSE, Codebook): diff_pb2.METHOD_SPARSE_CODEBOOK,
 }
 _WITHOUT_SCALE = (Method.UNCHANGED, Method.LOSSLESS)
-_CODERS = {Coder.FAST: diff_pb2.CODER_FAST, Coder.MAX: diff_pb2.CODER_MAX}
+# Devices and servers name coders to each other by the same numbers.
+CODER_NUMBERS = {Coder.FAST: diff_pb2.CODER_FAST, Coder.MAX: diff_pb2.CODER_MAX}
 _KINDS = {
     SectionKind.GAPS: diff_pb2.SECTION_KIND_GAPS,
     SectionKind.LEVELS: diff_pb2.SECTION_KIND_LEVELS,
@@ -223,7 +224,7 @@ def _exactly(wanted: int, items: Sequence[int], what: str) -> Iterator[int]:
 def _section_to_message(section: Section) -> diff_pb2.Section:
     return diff_pb2.Section(
         kind=_KINDS[section.kind],
-        coder=_CODERS[section.coder],
+        coder=CODER_NUMBERS[section.coder],
         raw_length=section.raw_length,
         coded_length=section.coded_length,
     )
@@ -232,7 +233,7 @@ def _section_to_message(section: Section) -> diff_pb2.Section:
 def _section_from_message(section: diff_pb2.Section) -> Section:
     return Section(
         kind=_named(_KINDS, section.kind, "section"),
-        coder=_named(_CODERS, section.coder, "coder"),
+        coder=_named(CODER_NUMBERS, section.coder, "coder"),
         raw_length=section.raw_length,
         coded_length=section.coded_length,
     )

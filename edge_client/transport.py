@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 import grpc
 
 from diffcodec import Coder
+from diffcodec.wire import CODER_NUMBERS
 from edge_client.address import ServerAddress
 from edge_client.errors import (
     BlobError,
@@ -33,7 +34,7 @@ from edge_client.errors import (
 )
 from edge_client.meter import Meter, Traffic
 from edge_client.offer import Blob, CheckInAnswer, Generation, Plan, Step
-from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc, diff_pb2
+from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
 
 Answer = TypeVar("Answer")
 
@@ -57,9 +58,6 @@ class Retry:
         """Wait after the given number of failures in a row, failures >= 1."""
         whole = min(self.longest_wait_s, self.first_wait_s * 2 ** (failures - 1))
         self.sleep(self.randomness.uniform(whole / 2, whole))
-
-
-_CODERS = {Coder.FAST: diff_pb2.CODER_FAST, Coder.MAX: diff_pb2.CODER_MAX}
 
 
 class Outcome(Enum):
@@ -160,7 +158,7 @@ class Connection:
         request = device_pb2.CheckInRequest(
             device_id=device_id,
             held=list(held),
-            coders=[_CODERS[coder] for coder in sorted(coders)],
+            coders=[CODER_NUMBERS[coder] for coder in sorted(coders)],
         )
         if installed is not None:
             request.installed.number = installed.number

@@ -13,7 +13,8 @@ from typing import Any
 import grpc
 
 from diffcodec import Coder
-from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc, diff_pb2
+from diffcodec.wire import CODER_NUMBERS
+from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
 from server import devices
 from server.artifacts import ArtifactStore
 from server.devices import Answer, Installed
@@ -72,8 +73,7 @@ OUTCOMES = {
     device_pb2.OUTCOME_FAILED: Outcome.FAILED,
 }
 
-
-CODERS = {diff_pb2.CODER_FAST: Coder.FAST, diff_pb2.CODER_MAX: Coder.MAX}
+CODERS = {number: coder for coder, number in CODER_NUMBERS.items()}
 
 
 class DeviceService(device_pb2_grpc.DeviceServiceServicer):
