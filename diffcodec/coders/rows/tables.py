@@ -30,8 +30,6 @@ FEWEST_QUARTERED = 64
 # Gaps are coded in units of 2**shift elements, so that a mean gap is 16 to 32 units at most:
 # 0..63 directly, up to 1,023 by quarter octaves with raw bits, above by an escape.
 GAP_CLASSES = 132
-# Gaps have two sets of tables: entries of a cell scattered, or standing side by side.
-GAP_SETS = 2
 DIRECT_GAPS = 64
 ESCAPE_UNITS = 1_024
 # So that no gap but an escape has more than 31 raw bits.
