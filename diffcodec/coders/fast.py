@@ -6,6 +6,7 @@ zstd frames. Readers run in bounded memory; where the bytes stand in the file is
 `diffcodec.coders.layers` and `diffcodec.file`.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -100,9 +101,8 @@ class GapBytesReader:
         Raises:
             FormatError: while iterating, at the first thing that cannot be.
         """
-        size = int(np.prod(shape, dtype=object))
         symbols = _Symbols(self._levels, packing.sparse_bits(largest), 2 * largest, name)
-        for positions in self._decoder.runs(count, size, name):
+        for positions in self._decoder.runs(count, math.prod(shape), name):
             yield positions, packing.sparse_levels(symbols.take(positions.size))
         symbols.finish()
 
@@ -153,16 +153,19 @@ class BytesReader:
 
     def __init__(self, frame: FrameReader) -> None:
         self._frame = frame
+        self._itemsize = 1
 
-    def chunks(self, nbytes: int, itemsize: int, width: int) -> Iterator[NDArray[np.uint8]]:
-        """The XOR bytes of the next tensor, CHUNK_ELEMENTS elements at a time.
+    def begin(self, nbytes: int, itemsize: int, width: int) -> None:
+        """Go on to the next tensor."""
+        self._itemsize = itemsize
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """Its next bytes: a block of the planes.
 
         Raises:
             FormatError: the bytes end early.
         """
-        chunk = CHUNK_ELEMENTS * itemsize
-        for at in range(0, nbytes, chunk):
-            yield from_planes(self._frame.read(min(chunk, nbytes - at)), itemsize)
+        return from_planes(self._frame.read(nbytes), self._itemsize)
 
     def finish(self) -> None:
         """Require that all was read.

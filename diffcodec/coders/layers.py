@@ -4,13 +4,14 @@ The seam between values and coders: which tensors go into which section, in whic
 which coder writes it. Where several coders are allowed the smallest section wins.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcodec.arithmetic import CHUNK_ELEMENTS
 from diffcodec.changes import (
     HashDiff,
     LosslessDiff,
@@ -21,7 +22,7 @@ from diffcodec.changes import (
 )
 from diffcodec.coders import fast
 from diffcodec.coders.frames import FrameReader
-from diffcodec.coders.max import is_available
+from diffcodec.coders.max import ByteDecoder, is_available
 from diffcodec.coders.max import sections as mixed
 from diffcodec.coders.streams import (
     ArrayPart,
@@ -140,7 +141,10 @@ class LayerReader:
             FormatError: the bytes end early.
         """
         reader: BytesReader = self._readers[SectionKind.BYTES]
-        return reader.chunks(spec.nbytes, spec.dtype.itemsize, _width(spec))
+        reader.begin(spec.nbytes, spec.dtype.itemsize, _width(spec))
+        chunk = CHUNK_ELEMENTS * spec.dtype.itemsize
+        for at in range(0, spec.nbytes, chunk):
+            yield reader.take(min(chunk, spec.nbytes - at))
 
     def finish(self) -> None:
         """Require that every section was read to its end.
@@ -242,11 +246,11 @@ _FRAMED = {
     (Coder.FAST, SectionKind.ARRAYS): fast.ArrayReader,
     (Coder.FAST, SectionKind.BYTES): fast.BytesReader,
 }
-_PLAIN = {
+_PLAIN: Mapping[tuple[Coder, SectionKind], Callable[[Window], Any]] = {
     (Coder.FAST, SectionKind.ENTRIES): fast.RowsReader,
     (Coder.MAX, SectionKind.ENTRIES): mixed.MixedEntriesReader,
     (Coder.MAX, SectionKind.ARRAYS): mixed.MixedArraysReader,
-    (Coder.MAX, SectionKind.BYTES): mixed.MixedBytesReader,
+    (Coder.MAX, SectionKind.BYTES): lambda window: ByteDecoder(window.read, window.left),
 }
 ENTRIES_FORMS: tuple[tuple[Coder, Form], ...] = (
     (Coder.FAST, fast.encode_gap_bytes),

@@ -109,8 +109,11 @@ class ArraysReader(Protocol):
 class BytesReader(Protocol):
     """Gives back XOR bytes."""
 
-    def chunks(self, nbytes: int, itemsize: int, width: int) -> Iterator[NDArray[np.uint8]]:
-        """The bytes of the next tensor, CHUNK_ELEMENTS elements at a time.
+    def begin(self, nbytes: int, itemsize: int, width: int) -> None:
+        """Go on to the next tensor; widths as in `BytesPart`."""
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """Its next bytes: CHUNK_ELEMENTS elements of them, or all that are left.
 
         Raises:
             FormatError: the bytes end early.

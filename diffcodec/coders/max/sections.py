@@ -1,5 +1,6 @@
 """The coder `max` as sections: the parts of a layer through `diffcodec.coders.max`."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -7,7 +8,6 @@ from numpy.typing import NDArray
 
 from diffcodec.arithmetic import CHUNK_ELEMENTS
 from diffcodec.coders.max.coding import (
-    ByteDecoder,
     ByteEncoder,
     SparseDecoder,
     SparseEncoder,
@@ -57,7 +57,7 @@ class MixedEntriesReader:
             FormatError: while iterating, at the first thing that cannot be.
         """
         self._decoder.begin(shape, count, largest)
-        size = int(np.prod(shape, dtype=object))
+        size = math.prod(shape)
         for at in range(0, size, CHUNK_ELEMENTS):
             yield self._decoder.take(min(CHUNK_ELEMENTS, size - at))
 
@@ -84,32 +84,6 @@ class MixedArraysReader:
         """
         self._decoder.begin(size, largest, width)
         return self._decoder.take(size)
-
-    def finish(self) -> None:
-        """Require that all was read.
-
-        Raises:
-            FormatError: bytes are left over.
-        """
-        self._decoder.finish()
-
-
-class MixedBytesReader:
-    """Reads what `encode_bytes` wrote."""
-
-    def __init__(self, window: Window) -> None:
-        self._decoder = ByteDecoder(window.read, window.left)
-
-    def chunks(self, nbytes: int, itemsize: int, width: int) -> Iterator[NDArray[np.uint8]]:
-        """The XOR bytes of the next tensor, CHUNK_ELEMENTS elements at a time.
-
-        Raises:
-            FormatError: the bytes end early.
-        """
-        self._decoder.begin(nbytes, itemsize, width)
-        chunk = CHUNK_ELEMENTS * itemsize
-        for at in range(0, nbytes, chunk):
-            yield self._decoder.take(min(chunk, nbytes - at))
 
     def finish(self) -> None:
         """Require that all was read.

@@ -3,6 +3,7 @@
 Letters: N entries, R rows, C columns of a strip; M cells; K the largest level of a tensor.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -142,9 +143,7 @@ class TensorState:
     def __init__(self, shape: tuple[int, ...], count: int, largest: int) -> None:
         self.count, self.largest = count, largest
         self.rows, self.columns = tables.matrix_view(shape)
-        self.size = 1
-        for extent in shape:
-            self.size *= extent
+        self.size = math.prod(shape)
         self.is_one_strip = count <= STRIP_ENTRIES and self.rows <= STRIP_ROWS
         self.seen = 0
         self.last_class = tables.MEAN_CLASSES
