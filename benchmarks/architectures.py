@@ -8,7 +8,7 @@ Letters: B batch, T frames or words, D input size, H width, C labels.
 import torch
 from torch import Tensor, nn
 
-from server.training.model import mean_over_time
+from server.training.slu.model import mean_over_time
 from speech.features import FEATURE_DIM, MEL_BANDS, STACK
 
 MOST_FRAMES = 512

@@ -39,12 +39,12 @@ from torch.func import functional_call
 from benchmarks.architectures import ConvClassifier, GruClassifier, TransformerClassifier
 from diffcodec.parameters import ParameterSet
 from diffcodec.weights import write_weights
-from server.training.examples import Examples, Padded, pad_phrases
 from server.training.learn import Schedule
-from server.training.losses import triplet_loss
-from server.training.model import ModelConfig, SpokenCommandModel
 from server.training.parameters import Weights
 from server.training.parametrization import CubicSchedule, Dense, Parametrization, Sparse
+from server.training.slu.examples import Examples, Padded, pad_phrases
+from server.training.slu.loss import triplet_loss
+from server.training.slu.model import ModelConfig, SpokenCommandModel
 from speech.corpus import Corpus
 from speech.errors import SpeechError
 

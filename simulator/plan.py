@@ -98,8 +98,8 @@ def size_of(model: str) -> ModelSize:
         ScenarioError: there is no such configuration.
     """
     # torch takes seconds to import: not for `ota-sim --help`.
-    from server.training.model import CONFIGS
     from server.training.parameters import layout_of
+    from server.training.slu.model import CONFIGS
 
     if model not in CONFIGS:
         raise ScenarioError(f"model: expected {' or '.join(CONFIGS)}, found {model!r}")

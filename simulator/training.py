@@ -46,9 +46,9 @@ def train(
     # torch takes seconds to import, and only workers need it.
     import torch
 
-    from server.training.evaluate import accuracy
-    from server.training.model import CONFIGS
     from server.training.recipes import TrainingRequest, train_generation
+    from server.training.slu.evaluate import accuracy
+    from server.training.slu.model import CONFIGS
 
     torch.set_num_threads(1)
     scenario = arguments.scenario
@@ -91,8 +91,8 @@ def measure_static(
     """Measure a generation 0, with the phrases it knows, on the tasks of all generations."""
     import torch
 
-    from server.training.evaluate import accuracy
-    from server.training.model import CONFIGS
+    from server.training.slu.evaluate import accuracy
+    from server.training.slu.model import CONFIGS
 
     torch.set_num_threads(1)
     (first,) = parents.values()

@@ -174,8 +174,8 @@ def _request(
 def _config_of(base: ParameterSet) -> str:
     """The configuration whose layout is that of the weights to build upon."""
     from server.training.errors import TrainingRequestError
-    from server.training.model import CONFIGS
     from server.training.parameters import layout_of
+    from server.training.slu.model import CONFIGS
 
     for name, config in CONFIGS.items():
         if layout_of(config) == base.layout:
@@ -208,8 +208,8 @@ def _learn(request: "TrainingRequest") -> "TrainedGeneration":
 
 def _accuracy(trained: "TrainedGeneration", request: "TrainingRequest") -> float:
     """What the generation will do: the decoded diff, applied."""
-    from server.training.evaluate import accuracy
-    from server.training.model import CONFIGS
+    from server.training.slu.evaluate import accuracy
+    from server.training.slu.model import CONFIGS
 
     layout = request.base.layout if request.base is not None else None
     weights = apply(request.base, decode(trained.diff, layout))

@@ -12,9 +12,9 @@ from torch import nn
 from torch.func import functional_call
 
 from server.training.errors import DivergedError
-from server.training.examples import Examples, pad_phrases
-from server.training.losses import triplet_loss
 from server.training.parametrization import Parametrization
+from server.training.slu.examples import Examples, pad_phrases
+from server.training.slu.loss import triplet_loss
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, loss)."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffcodec import Dtype, Layout, ParameterSet, TensorSpec
-from server.training.model import ModelConfig, SpokenCommandModel
+from server.training.slu.model import ModelConfig, SpokenCommandModel
 
 Weights = Mapping[str, Tensor]
 """Tensors by canonical name, as `torch.func.functional_call` takes them."""

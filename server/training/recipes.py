@@ -30,12 +30,12 @@ from diffcodec import (
 )
 from diffcodec.fitting.hash_fit import array_lengths
 from server.training.errors import TrainingRequestError
-from server.training.examples import Examples
-from server.training.graph import build_graph
 from server.training.learn import Progress, Schedule, learn
-from server.training.model import CONFIGS, SpokenCommandModel
 from server.training.parameters import Weights, layout_of, new_model, to_weights
 from server.training.parametrization import CubicSchedule, Dense, Hashed, Sparse
+from server.training.slu.examples import Examples
+from server.training.slu.graph import build_graph
+from server.training.slu.model import CONFIGS, SpokenCommandModel
 from speech.card import Card
 from speech.corpus import Corpus
 

@@ -8,9 +8,9 @@ import onnxruntime
 import pytest
 import torch
 
-from server.training.graph import build_graph
-from server.training.model import CONFIGS
 from server.training.parameters import layout_of, new_model, to_parameters
+from server.training.slu.graph import build_graph
+from server.training.slu.model import CONFIGS
 
 
 @pytest.fixture(params=["tiny", "small", "paper"])

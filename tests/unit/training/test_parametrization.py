@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from diffcodec import Diff, HashDiff, ParameterSet, apply
-from server.training.losses import triplet_loss
 from server.training.parametrization import CubicSchedule, Dense, Hashed, Sparse
+from server.training.slu.loss import triplet_loss
 
 
 def test_cubic_schedule_follows_the_paper() -> None:

@@ -6,11 +6,11 @@ import pytest
 
 from diffcodec import BudgetError, ParameterSet, apply, decode
 from server.training.errors import DivergedError, TrainingRequestError
-from server.training.evaluate import accuracy
 from server.training.learn import Schedule
-from server.training.model import CONFIGS
 from server.training.parameters import layout_of
 from server.training.recipes import TrainedGeneration, TrainingRequest, train_generation
+from server.training.slu.evaluate import accuracy
+from server.training.slu.model import CONFIGS
 from speech.corpus import Corpus
 from tests.tone_corpus import write_tone_corpus
 

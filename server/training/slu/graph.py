@@ -20,7 +20,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from diffcodec import Layout
 from diffcodec.onnx_weights import STORE_NAME, point_to
-from server.training.model import ModelConfig
+from server.training.slu.model import ModelConfig
 from speech.features import FEATURE_DIM
 
 # ONNX Runtime 1.20 and later; both versions are old enough for every supported device.

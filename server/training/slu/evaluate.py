@@ -7,9 +7,9 @@ import torch
 from torch.func import functional_call
 
 from diffcodec import ParameterSet
-from server.training.examples import Examples, pad_phrases
-from server.training.model import ModelConfig, SpokenCommandModel
 from server.training.parameters import to_weights
+from server.training.slu.examples import Examples, pad_phrases
+from server.training.slu.model import ModelConfig, SpokenCommandModel
 from speech.corpus import Corpus
 
 
