@@ -42,7 +42,8 @@ from diffcodec.weights import write_weights
 from server.training.learn import Schedule
 from server.training.parameters import Weights
 from server.training.parametrization import CubicSchedule, Dense, Parametrization, Sparse
-from server.training.slu.examples import Examples, Padded, pad_phrases
+from server.training.sequences import Padded
+from server.training.slu.examples import Examples, pad_phrases
 from server.training.slu.loss import triplet_loss
 from server.training.slu.model import ModelConfig, SpokenCommandModel
 from speech.corpus import Corpus

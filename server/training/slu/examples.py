@@ -11,23 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from server.training.augment import spec_augment
+from server.training.sequences import Padded, draw_similar, pad
 from speech.audio import read_audio
 from speech.corpus import Corpus
-from speech.features import FEATURE_DIM, MEL_BANDS, STACK, extract
+from speech.features import extract
 from speech.tokens import encode_text
 
 Floats = NDArray[np.float32]
-
-POOL = 4
-"""Batches drawn together to find one of similar lengths."""
-
-
-@dataclass(frozen=True)
-class Padded:
-    """Sequences of different lengths, padded at the end by zeros, time first."""
-
-    values: Tensor
-    lengths: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,26 +57,10 @@ class Examples:
             yield pad(self.features[chosen]), torch.from_numpy(self.labels[chosen])
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> tuple[Padded, Tensor]:
-        """A random batch of similar lengths without repetition, masked by SpecAugment.
-
-        Of several batches drawn together and sorted by length one is taken, so that little of
-        the LSTM's work is spent on padding.
-        """
-        drawn = rng.choice(len(self), min(POOL * batch_size, len(self)), replace=False)
-        by_length = drawn[np.argsort([len(self.features[k]) for k in drawn], kind="stable")]
-        batches = np.array_split(by_length, max(1, len(drawn) // batch_size))
-        chosen = batches[rng.integers(len(batches))]
+        """A random batch of similar lengths without repetition, masked by SpecAugment."""
+        chosen = draw_similar([len(f) for f in self.features], batch_size, rng)
         features = [spec_augment(self.features[k], rng) for k in chosen]
         return pad(features), torch.from_numpy(self.labels[chosen])
-
-
-def pad(sequences: tuple[Floats, ...] | list[Floats]) -> Padded:
-    """Pad feature sequences (T_b, 192) to one (T, B, 192)."""
-    lengths = [len(s) for s in sequences]
-    values = np.zeros((max(lengths), len(sequences), FEATURE_DIM), np.float32)
-    for b, sequence in enumerate(sequences):
-        values[: len(sequence), b] = sequence
-    return Padded(torch.from_numpy(values), torch.tensor(lengths))
 
 
 def pad_phrases(phrases: tuple[str, ...]) -> Padded:
@@ -93,25 +68,3 @@ def pad_phrases(phrases: tuple[str, ...]) -> Padded:
     tokens = [torch.from_numpy(encode_text(phrase)) for phrase in phrases]
     lengths = torch.tensor([len(t) for t in tokens])
     return Padded(torch.nn.utils.rnn.pad_sequence(tokens), lengths)
-
-
-def spec_augment(features: Floats, rng: np.random.Generator) -> Floats:
-    """Mask bands and frames and vary level and channel (Park et al. 2019, without warping).
-
-    Two masks of up to 13 mel bands, one of up to 5 stacked frames, a random level and a random
-    colouring of the bands, as rooms and microphones give.
-
-    Args:
-        features: float32, shape (T, 192), as speech.features.extract gives; not changed.
-        rng: The stream of randomness.
-    """
-    frames = len(features)
-    colour = rng.normal(0.0, 0.15, MEL_BANDS) + rng.normal(0.0, 0.15)
-    masked = features.reshape(frames, STACK, MEL_BANDS) + colour.astype(np.float32)
-    silence = masked.mean()
-    for _ in range(2):
-        low = rng.integers(MEL_BANDS)
-        masked[:, :, low : low + rng.integers(14)] = silence
-    first = rng.integers(frames)
-    masked[first : first + rng.integers(6)] = silence
-    return masked.reshape(frames, FEATURE_DIM)

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from server.training.lstm import OnnxLstmLayer
 from speech.features import FEATURE_DIM
 from speech.tokens import VOCABULARY_SIZE
-
-# ONNX gates i, o, f, c -> torch gates i, f, g (= c), o.
-TORCH_GATES = [0, 2, 3, 1]
 
 
 @dataclass(frozen=True)
@@ -42,33 +40,6 @@ CONFIGS = {
     "small": ModelConfig(2, 1, hidden=128, embedding=64, token_embedding=32, dropout=0.1),
     "paper": ModelConfig(4, 2, hidden=128, embedding=128, token_embedding=64, dropout=0.2),
 }
-
-
-class OnnxLstmLayer(nn.Module):
-    """One forward LSTM layer whose parameters are laid out as ONNX's LSTM operator wants them."""
-
-    def __init__(self, inputs: int, hidden: int) -> None:
-        super().__init__()
-        self.hidden = hidden
-        bound = hidden**-0.5
-        self.W = nn.Parameter(torch.empty(1, 4 * hidden, inputs).uniform_(-bound, bound))
-        self.R = nn.Parameter(torch.empty(1, 4 * hidden, hidden).uniform_(-bound, bound))
-        self.B = nn.Parameter(torch.empty(1, 8 * hidden).uniform_(-bound, bound))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(T, B, D) -> (T, B, H), starting from zero states."""
-        h = self.hidden
-        weights = [
-            _to_torch_gates(self.W[0], h),
-            _to_torch_gates(self.R[0], h),
-            _to_torch_gates(self.B[0, : 4 * h], h),
-            _to_torch_gates(self.B[0, 4 * h :], h),
-        ]
-        zeros = x.new_zeros(1, x.shape[1], h)
-        out, _, _ = torch.lstm(
-            x, (zeros, zeros), weights, True, 1, 0.0, self.training, False, False
-        )
-        return out
 
 
 class Encoder(nn.Module):
@@ -132,7 +103,3 @@ def mean_over_time(x: Tensor, lengths: Tensor) -> Tensor:
     steps = torch.arange(x.shape[0], device=x.device)[:, None]
     mask = (steps < lengths[None, :]).to(x.dtype)
     return (x * mask[:, :, None]).sum(dim=0) / lengths[:, None]
-
-
-def _to_torch_gates(weight: Tensor, hidden: int) -> Tensor:
-    return weight.reshape(4, hidden, -1)[TORCH_GATES].reshape(weight.shape)
