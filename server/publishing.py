@@ -33,7 +33,7 @@ from server.errors import ConflictError, PublishError
 from server.home import ServerHome
 from server.planner import cheapest_route
 from server.recoding import recoded
-from speech.card import Card
+from speech.card import read_card
 from speech.errors import CardError
 
 
@@ -223,8 +223,8 @@ def _require_card(card: bytes | str | None) -> None:
     if card is None:
         return
     try:
-        Card.from_json(card if isinstance(card, str) else card.decode())
-    except (CardError, UnicodeDecodeError, RecursionError) as error:
+        read_card(card if isinstance(card, str) else card.decode())
+    except (CardError, UnicodeDecodeError) as error:
         raise PublishError(f"the card cannot be used: {error}") from error
 
 

@@ -47,6 +47,56 @@ def extract(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return _stack(log_mel.astype(np.float32))
 
 
+class Stream:
+    """The features of a recording that is still going on.
+
+    Whatever the pieces that it comes in, `feed` and `finish` together give the frames that
+    `extract` gives of the whole, but for float32 rounding.
+
+        >>> stream = Stream()
+        >>> for samples in microphone:
+        ...     frames = stream.feed(samples)
+        >>> last = stream.finish()
+    """
+
+    def __init__(self) -> None:
+        self._samples = np.zeros(0, np.float32)
+        """From the start of the first stack that is not complete yet."""
+        self._has_begun = False
+
+    def feed(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Go on with some samples.
+
+        Args:
+            samples: float32, shape (N,), N >= 0, mono at 16 kHz.
+
+        Returns:
+            float32, shape (T, 192), T >= 0: the frames that are complete now.
+        """
+        self._samples = np.concatenate([self._samples, samples.astype(np.float32, copy=False)])
+        complete = (1 + (len(self._samples) - WINDOW) // HOP) // STACK
+        if complete < 1:
+            return np.zeros((0, FEATURE_DIM), np.float32)
+        last_hop = (complete * STACK - 1) * HOP
+        frames = extract(self._samples[: last_hop + WINDOW])
+        self._samples = self._samples[last_hop + HOP :]
+        self._has_begun = True
+        return frames
+
+    def finish(self) -> NDArray[np.float32]:
+        """End the recording and begin another.
+
+        Returns:
+            float32, shape (T, 192), T <= 1: the last frame, if a part of it is left. A recording
+            shorter than a window has one, a recording without samples none.
+        """
+        samples, has_begun = self._samples, self._has_begun
+        self._samples, self._has_begun = np.zeros(0, np.float32), False
+        if len(samples) < (WINDOW if has_begun else 1):
+            return np.zeros((0, FEATURE_DIM), np.float32)
+        return extract(samples)
+
+
 def _windows(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Overlapping windows, float32 (M, 400); a recording shorter than one is padded by zeros."""
     if len(samples) < WINDOW:
