@@ -1,0 +1,149 @@
+"""The RNN-T (Graves 2012) as the neural diff paper has it (4.1): unidirectional, so it streams.
+
+    encoder      features -> N LSTM layers -> projection                    (T, B, E)
+    prediction   previous piece -> embedding -> M LSTM layers -> projection (U + 1, B, E)
+    joint        tanh(encoder + prediction) -> linear                       V logits
+
+"Both networks apply a final projection" is one dense layer after the last LSTM of each, and every
+LSTM has a single bias: that gives the paper's 64.1M parameters (64,142,532).
+
+Letters: B batch, T feature frames, U pieces of a text, H hidden units, E width of the
+projections, V pieces and blank.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from server.training.lstm import OnnxLstmLayer, State
+from server.training.rnnt.joint import emission_log_probs
+from speech.features import FEATURE_DIM
+
+BLANK = 0
+"""The piece that says nothing and moves on to the next frame; also what a text starts from."""
+
+States = tuple[State, ...]
+"""One state for each LSTM layer."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of an RNN-T. `vocabulary` is V; `dropout` acts on the prediction network."""
+
+    encoder_layers: int
+    prediction_layers: int
+    hidden: int
+    projection: int
+    embedding: int
+    vocabulary: int
+    dropout: float = 0.3
+
+
+CONFIGS = {
+    "tiny": ModelConfig(1, 1, hidden=48, projection=32, embedding=16, vocabulary=48, dropout=0.0),
+    "small": ModelConfig(2, 1, hidden=192, projection=128, embedding=64, vocabulary=256),
+    "paper": ModelConfig(6, 2, hidden=1024, projection=640, embedding=256, vocabulary=2500),
+}
+
+
+class Encoder(nn.Module):
+    """LSTM layers over feature frames, then a projection."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.lstm = _layers(FEATURE_DIM, config.hidden, config.encoder_layers)
+        self.projection = nn.Linear(config.hidden, config.projection)
+
+    def forward(self, features: Tensor, states: States | None = None) -> tuple[Tensor, States]:
+        """Encode frames, from the states that the frames before them left.
+
+        Args:
+            features: float32 (T, B, 192).
+            states: Of every layer; None at the start of a recording.
+
+        Returns:
+            (T, B, E) and the states after the last frame.
+        """
+        x, after = _run(self.lstm, features, states, nn.Identity())
+        return self.projection(x), after
+
+
+class Prediction(nn.Module):
+    """An embedding and LSTM layers over the pieces so far, then a projection."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.vocabulary, config.embedding)
+        self.lstm = _layers(config.embedding, config.hidden, config.prediction_layers)
+        self.dropout = nn.Dropout(config.dropout)
+        self.projection = nn.Linear(config.hidden, config.projection)
+
+    def forward(self, pieces: Tensor, states: States | None = None) -> tuple[Tensor, States]:
+        """Read pieces, from the states that the pieces before them left.
+
+        Args:
+            pieces: int64 (U, B); the first of a text is BLANK.
+            states: Of every layer; None at the start of a text.
+
+        Returns:
+            (U, B, E) and the states after the last piece.
+        """
+        embedded = self.dropout(self.embedding(pieces))
+        x, after = _run(self.lstm, embedded, states, self.dropout)
+        return self.projection(x), after
+
+
+class RnntModel(nn.Module):
+    """Both networks and the joint layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.prediction = Prediction(config)
+        self.joint = nn.Linear(config.projection, config.vocabulary)
+
+    def forward(
+        self, features: Tensor, frames: Tensor, pieces: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the right emissions, as `loss.transducer_loss` takes them.
+
+        Args:
+            features: float32 (T, B, 192), padded at the end.
+            frames: int64 (B,), frames that count.
+            pieces: int64 (U, B), the texts, padded at the end by any piece.
+            counts: int64 (B,), pieces that count.
+
+        Returns:
+            Of blank (B, T, U + 1) and of the text's next piece (B, T, U), in every cell of the
+            lattice.
+        """
+        encoded, _ = self.encoder(features)
+        start = pieces.new_full((1, pieces.shape[1]), BLANK)
+        predicted, _ = self.prediction(torch.cat([start, pieces]))
+        return emission_log_probs(
+            encoded, predicted, self.joint.weight, self.joint.bias, pieces, frames, counts
+        )
+
+    def log_probs(self, encoded: Tensor, predicted: Tensor) -> Tensor:
+        """(..., E) and (..., E) -> (..., V): the joint network on single pairs, for decoding."""
+        return torch.log_softmax(self.joint(torch.tanh(encoded + predicted)), dim=-1)
+
+
+def _layers(inputs: int, hidden: int, count: int) -> nn.ModuleList:
+    sizes = [inputs] + [hidden] * (count - 1)
+    return nn.ModuleList(OnnxLstmLayer(size, hidden, biases=1) for size in sizes)
+
+
+def _run(
+    layers: nn.ModuleList, x: Tensor, states: States | None, dropout: nn.Module
+) -> tuple[Tensor, States]:
+    """One layer after the other, dropout after each; returns outputs and final states."""
+    after = []
+    for k, layer in enumerate(layers):
+        x, state = cast(OnnxLstmLayer, layer).run(x, states[k] if states else None)
+        x = dropout(x)
+        after.append(state)
+    return x, tuple(after)
