@@ -38,13 +38,25 @@ def read_audio(path: Path | str) -> NDArray[np.float32]:
                 )
             samples = file.read(dtype="float32", always_2d=True)
             rate_hz = int(file.samplerate)
-    except FileNotFoundError as error:
-        raise AudioError(f"{path}: no such file") from error
     # TypeError: libsndfile takes *.raw for headerless samples and wants their rate.
     except (soundfile.SoundFileError, OSError, TypeError) as error:
-        reason = "no such file" if not Path(path).exists() else "not a readable wav or flac file"
-        raise AudioError(f"{path}: {reason}") from error
+        raise _unreadable(path) from error
     return to_mono_16k(samples, rate_hz, name=str(path))
+
+
+def duration_s(path: Path) -> float:
+    """The length of a wav or flac file in seconds, by its header alone.
+
+    Raises:
+        AudioError: the file is missing, not audio, or empty.
+    """
+    try:
+        info = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise _unreadable(path) from error
+    if info.frames <= 0:
+        raise AudioError(f"{path}: expected audio, found 0 samples")
+    return float(info.duration)
 
 
 def to_mono_16k(samples: NDArray[np.float32], rate_hz: int, name: str) -> NDArray[np.float32]:
@@ -71,3 +83,8 @@ def to_mono_16k(samples: NDArray[np.float32], rate_hz: int, name: str) -> NDArra
     if len(resampled) == 0:
         raise AudioError(f"{name}: too short, {len(mono)} samples at {rate_hz} Hz")
     return resampled
+
+
+def _unreadable(path: Path | str) -> AudioError:
+    reason = "not a readable wav or flac file" if Path(path).exists() else "no such file"
+    return AudioError(f"{path}: {reason}")

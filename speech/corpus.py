@@ -1,85 +1,82 @@
-"""Corpora: a folder with manifest.csv and audio, real or synthetic.
+"""Corpora: folders of recordings with what is said in them, real or synthetic.
 
-manifest.csv has the columns path, speaker, text, seconds and may have sample_rate, split,
-domain, intent, timestamp. A split is train, val or test. Without test rows the val rows are
-the test set; without a split column one is drawn by speaker, so that no test speaker was
-heard in training. A folder is real speech unless its corpus.json says {"synthetic": true}.
+A folder has a manifest.csv (`manifest`: the columns path, speaker, text, seconds, and perhaps
+sample_rate, split, domain, intent, timestamp) or the layout that a well-known corpus is published
+in (`layouts`). A split is train, val or test. Without test rows the val rows are the test set;
+without splits they are drawn by speaker, so that no test speaker was heard in training. A folder
+is real speech unless its corpus.json says {"synthetic": true}.
 
     >>> corpus = Corpus.read(Path("fsdd"))
     >>> corpus.restrict(texts=["zero", "one"]).split("train").utterances[0].text
     'zero'
 """
 
-import csv
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speech.errors import CorpusError
+from speech.layouts import read_folder
+from speech.manifest import MANIFEST
+from speech.utterances import Reading, Utterance
 
-MANIFEST = "manifest.csv"
+__all__ = ["MANIFEST", "MARKER", "Corpus", "Utterance", "draw_split"]
+
 MARKER = "corpus.json"
-NEEDED_COLUMNS = ("path", "speaker", "text", "seconds")
-SPLITS = {
-    "train": "train",
-    "test": "test",
-    "val": "val",
-    # Names that public corpora use for the same thing.
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-}
 TEST_SHARE = 0.2
 """Share of the speakers that a drawn split keeps for testing."""
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """One recording and what is said in it."""
-
-    path: Path
-    speaker: str
-    text: str
-    seconds: float
-    split: str
-    domain: str = ""
-    intent: str = ""
-    timestamp: str = ""
-
-
-@dataclass(frozen=True)
 class Corpus:
-    """Utterances in the order of their manifest."""
+    """Utterances in the order of their manifest.
+
+    Law: for a <= b, `train_share(a)` holds only utterances of `train_share(b)`, and all of them
+    but train utterances.
+    """
 
     folder: Path
     utterances: tuple[Utterance, ...]
     is_real: bool
+    layout: str = MANIFEST
 
     @classmethod
     def read(cls, folder: Path) -> "Corpus":
-        """Read a corpus folder; audio files are looked for, but not opened.
+        """Read a corpus folder of any known layout; no recording is decoded.
 
         Raises:
-            CorpusError: no manifest, a needed column is missing, a row is broken or its file is
-                missing, or there is nothing to train or to test on. The message names it.
+            CorpusError: no known layout, something in it is broken or missing, or there is
+                nothing to train or to test on. The message names the first, and how many more.
         """
-        manifest = folder / MANIFEST
-        if not manifest.is_file():
-            raise CorpusError(f"{folder}: expected a corpus folder with {MANIFEST}, found none")
-        utterances = tuple(_read_manifest(manifest))
+        reading = read_folder(folder)
+        if reading.problems:
+            more = len(reading.problems) - 1
+            others = f" (and {more} more: ota-sim corpus check lists them)" if more else ""
+            raise CorpusError(reading.problems[0] + others)
+        return cls.of(folder, reading)
+
+    @classmethod
+    def of(cls, folder: Path, reading: Reading) -> "Corpus":
+        """What could be read of a folder, with its splits.
+
+        Raises:
+            CorpusError: there is nothing to train or to test on, or corpus.json is damaged.
+        """
+        utterances = reading.utterances
         if utterances and not utterances[0].split:
             utterances = draw_split(utterances)
         if not any(u.split == "test" for u in utterances):
             utterances = tuple(
                 replace(u, split="test") if u.split == "val" else u for u in utterances
             )
-        corpus = cls(folder, utterances, is_real=not _is_marked_synthetic(folder))
+        is_real = not _is_marked_synthetic(folder)
+        corpus = cls(folder, utterances, is_real, reading.layout)
         for split in ("train", "test"):
             if not corpus.split(split).utterances:
-                raise CorpusError(f"{manifest}: expected {split} rows, found none")
+                raise CorpusError(f"{reading.source}: expected {split} recordings, found none")
         return corpus
 
     def split(self, name: str) -> "Corpus":
@@ -102,6 +99,33 @@ class Corpus:
             )
         )
 
+    def train_share(self, share: float) -> "Corpus":
+        """The corpus as it was when only a share of its train split was there.
+
+        The share is drawn by a stable hash of each recording's path: it depends neither on the
+        order of the manifest nor on what else is in it, and larger shares hold smaller ones
+        (D_1 in D_2 in ..., neural diff paper, 2). Val and test stay whole.
+
+        Args:
+            share: Of the train split's utterances, to the nearest one; 0 < share <= 1.
+
+        Raises:
+            CorpusError: share is out of range, or would leave nothing to train on.
+        """
+        if not 0 < share <= 1:
+            raise CorpusError(f"{self.folder}: expected a share above 0 and up to 1, found {share}")
+        train = [n for n, u in enumerate(self.utterances) if u.split == "train"]
+        count = round(share * len(train))
+        if count == 0:
+            raise CorpusError(
+                f"{self.folder}: expected at least one train recording, "
+                f"found {share} of {len(train)}"
+            )
+        drawn = sorted(train, key=lambda n: (_stable_hash(self._name(self.utterances[n])), n))
+        left_out = set(drawn[count:])
+        kept = (u for n, u in enumerate(self.utterances) if n not in left_out)
+        return replace(self, utterances=tuple(kept))
+
     def phrases(self) -> tuple[str, ...]:
         """Every text once, sorted."""
         return tuple(sorted({u.text for u in self.utterances}))
@@ -110,10 +134,12 @@ class Corpus:
         """Hex SHA-256 over what a training job depends on: rows, splits and file sizes."""
         content = hashlib.sha256()
         for u in self.utterances:
-            name = u.path.relative_to(self.folder).as_posix()
-            row = [name, u.speaker, u.text, u.split, u.domain, u.path.stat().st_size]
+            row = [self._name(u), u.speaker, u.text, u.split, u.domain, u.path.stat().st_size]
             content.update(json.dumps(row).encode())
         return content.hexdigest()
+
+    def _name(self, utterance: Utterance) -> str:
+        return utterance.path.relative_to(self.folder).as_posix()
 
     def _where(self, keep: Callable[[Utterance], bool]) -> "Corpus":
         return replace(self, utterances=tuple(u for u in self.utterances if keep(u)))
@@ -150,50 +176,6 @@ def draw_split(utterances: tuple[Utterance, ...]) -> tuple[Utterance, ...]:
     return tuple(drawn)
 
 
-def _read_manifest(manifest: Path) -> Iterable[Utterance]:
-    try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            for column in NEEDED_COLUMNS:
-                if column not in columns:
-                    found = ", ".join(columns) or "an empty file"
-                    raise CorpusError(f"{manifest}: expected a column {column!r}, found {found}")
-            has_splits = "split" in columns
-            for row in reader:
-                yield _read_row(manifest, reader.line_num, row, has_splits)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{manifest}: expected UTF-8 text with comma-separated rows") from error
-    except OSError as error:
-        raise CorpusError(f"{manifest}: expected a readable file: {error.strerror}") from error
-
-
-def _read_row(manifest: Path, line: int, row: dict[str, str | None], has_splits: bool) -> Utterance:
-    def refuse(expected: str, found: object) -> CorpusError:
-        return CorpusError(f"{manifest}, line {line}: expected {expected}, found {found!r}")
-
-    name = row["path"] or ""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise refuse("a path inside the corpus folder", name)
-    path = manifest.parent / name
-    if not path.is_file():
-        raise refuse("an audio file", name)
-    text = (row["text"] or "").strip()
-    if not text:
-        raise refuse("a text", row["text"])
-    try:
-        seconds = float(row["seconds"] or "")
-    except ValueError as error:
-        raise refuse("a number of seconds", row["seconds"]) from error
-    split = ""
-    if has_splits:
-        split = SPLITS.get((row["split"] or "").strip().lower(), "")
-        if not split:
-            raise refuse("a split of train, val or test", row["split"])
-    optional = {name: (row.get(name) or "").strip() for name in ("domain", "intent", "timestamp")}
-    return Utterance(path, (row["speaker"] or "").strip(), text, seconds, split, **optional)
-
-
 def _is_marked_synthetic(folder: Path) -> bool:
     marker = folder / MARKER
     if not marker.is_file():
@@ -204,5 +186,5 @@ def _is_marked_synthetic(folder: Path) -> bool:
         raise CorpusError(f"{marker}: expected JSON with 'synthetic': true or false") from error
 
 
-def _stable_hash(speaker: str) -> bytes:
-    return hashlib.sha256(speaker.encode()).digest()
+def _stable_hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()

@@ -109,11 +109,13 @@ def test_the_digest_changes_with_the_rows_and_with_the_audio(tmp_path: Path) -> 
             HEADER + "a.wav,s,one,long,train,d\n",
             "line 2: expected a number of seconds, found 'long'",
         ),
+        (HEADER + "a.wav,s,one,nan,train,d\n", "a number of seconds, found 'nan'"),
+        (HEADER + "a.wav,s,one,-1,train,d\n", "a number of seconds, found '-1'"),
         (HEADER + "a.wav,s,one,1.0,later,d\n", "a split of train, val or test, found 'later'"),
         (HEADER + "a.wav\n", "line 2: expected a text"),
-        (rows("train", "train"), "expected test rows, found none"),
-        (rows("test", "test"), "expected train rows, found none"),
-        (HEADER, "expected train rows, found none"),
+        (rows("train", "train"), "expected test recordings, found none"),
+        (rows("test", "test"), "expected train recordings, found none"),
+        (HEADER, "expected train recordings, found none"),
     ],
 )
 def test_broken_manifests_are_refused_in_one_line(
@@ -127,9 +129,17 @@ def test_broken_manifests_are_refused_in_one_line(
     assert "\n" not in message
 
 
+def test_the_first_broken_row_is_named_and_the_others_counted(tmp_path: Path) -> None:
+    manifest = rows("train", "test") + "gone.wav,s,one,1,train,d\na.wav,s,,1,train,d\n" * 2
+    with pytest.raises(CorpusError, match=r"line 4: .*'gone.wav'.*3 more"):
+        Corpus.read(write(tmp_path, manifest))
+
+
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="found none"):
+    with pytest.raises(CorpusError, match="found nothing"):
         Corpus.read(tmp_path)
+    with pytest.raises(CorpusError, match="expected a corpus folder, found none"):
+        Corpus.read(tmp_path / "nowhere")
 
 
 def test_a_manifest_that_is_not_text_is_refused(tmp_path: Path) -> None:
