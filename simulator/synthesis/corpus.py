@@ -1,7 +1,8 @@
 """Make a corpus folder of synthetic speech.
 
->>> plan = CorpusPlan(phrases, speakers=20, seed=0)
->>> write_corpus(Path("corpus"), plan, workers=2)      # wav/, manifest.csv, corpus.json
+>>> plan = CorpusPlan(phrases, speakers=20, seed=0)               # everybody says the same, or
+>>> plan = CorpusPlan((), 20, seed=0, sentences_per_speaker=40)   # each says sentences of his own
+>>> write_corpus(Path("corpus"), plan, workers=2)                 # wav/, manifest.csv, corpus.json
 
 The manifest is written last, and a folder that is interrupted or fails is removed.
 """
@@ -26,9 +27,11 @@ from numpy.typing import NDArray
 from simulator.errors import RunFolderError, SynthesisError
 from simulator.synthesis import room, worker
 from simulator.synthesis.phrases import Phrase
+from simulator.synthesis.sentences import draw_sentences, most_sentences, read_grammar
 from simulator.synthesis.speakers import (
     MOST_SPEAKERS,
     STREAM_ROOMS,
+    STREAM_SENTENCES,
     STREAM_SPLIT,
     Speaker,
     draw_speakers,
@@ -46,14 +49,22 @@ SpeakerDone = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class CorpusPlan:
-    """All that a synthetic corpus depends on; phrases are kept in canonical order."""
+    """All that a synthetic corpus depends on.
+
+    Attributes:
+        phrases: What every speaker says; kept in canonical order.
+        speakers: How many speak.
+        seed: Of speakers, rooms, splits and sentences.
+        sentences_per_speaker: What each speaker says besides, drawn for him alone (`sentences`).
+    """
 
     phrases: tuple[Phrase, ...]
     speakers: int
     seed: int
+    sentences_per_speaker: int = 0
 
     def __post_init__(self) -> None:
-        """Sort the phrases and refuse a corpus that could not be split."""
+        """Sort the phrases and refuse a corpus that could not be split or made."""
         object.__setattr__(self, "phrases", tuple(sorted(self.phrases)))
         if not FEWEST_SPEAKERS <= self.speakers <= MOST_SPEAKERS:
             raise SynthesisError(
@@ -61,6 +72,30 @@ class CorpusPlan:
             )
         if self.seed < 0:
             raise SynthesisError(f"expected a seed of 0 or more, found {self.seed}")
+        if not self.phrases and not self.sentences_per_speaker:
+            raise SynthesisError("expected phrases or sentences to say, found neither")
+        most = most_sentences(read_grammar())
+        if not 0 <= self.sentences_per_speaker <= most:
+            raise SynthesisError(
+                f"expected at most {most} sentences a speaker, found {self.sentences_per_speaker}"
+            )
+
+    def texts(self, speaker: int) -> tuple[Phrase, ...]:
+        """What the speaker with this index says, in canonical order.
+
+        It depends on the seed and the index alone, so more speakers extend fewer.
+        """
+        if self.sentences_per_speaker == 0:
+            return self.phrases
+        random = np.random.default_rng([self.seed, STREAM_SENTENCES, speaker])
+        own = draw_sentences(read_grammar(), self.sentences_per_speaker, random)
+        said = {phrase.text for phrase in self.phrases}
+        return tuple(sorted((*self.phrases, *(s for s in own if s.text not in said))))
+
+    @property
+    def recordings(self) -> int:
+        """How many recordings all speakers make together."""
+        return sum(len(self.texts(speaker)) for speaker in range(self.speakers))
 
     def key(self) -> str:
         """Short hex digest of the plan, for the name of a folder."""
@@ -70,7 +105,7 @@ class CorpusPlan:
 def write_corpus(
     folder: Path, plan: CorpusPlan, workers: int = 1, done: SpeakerDone = lambda _n, _of: None
 ) -> str:
-    """Speak every phrase by every speaker.
+    """Let every speaker say his texts.
 
     The same plan gives the same audio, whatever the number of workers.
 
@@ -117,7 +152,7 @@ def _write_all(folder: Path, plan: CorpusPlan, workers: int, done: SpeakerDone) 
         try:
             for index, (digest, seconds) in enumerate(spoken):
                 digests.append(digest)
-                rows += list(_rows(plan, speakers[index], splits[index], seconds))
+                rows += list(_rows(plan.texts(index), speakers[index], splits[index], seconds))
                 done(index + 1, len(speakers))
         except BaseException:
             # Else the pool would first let every speaker speak who still waits for a thread.
@@ -189,7 +224,7 @@ def _write_speaker(
     place = room.draw_room(plan.seed, index)
     seconds = []
     (folder / "wav" / speaker.name).mkdir()
-    for number, dry in enumerate(speak(speaker, plan.phrases)):
+    for number, dry in enumerate(speak(speaker, plan.texts(index))):
         dry_digest.update(dry.tobytes())
         random = np.random.default_rng([plan.seed, STREAM_ROOMS, index, number])
         samples = room.record(dry, place, worker.SAMPLE_RATE_HZ, random)
@@ -200,9 +235,9 @@ def _write_speaker(
 
 
 def _rows(
-    plan: CorpusPlan, speaker: Speaker, split: str, seconds: list[float]
+    texts: tuple[Phrase, ...], speaker: Speaker, split: str, seconds: list[float]
 ) -> Iterator[tuple[str | int, ...]]:
-    for number, (phrase, length) in enumerate(zip(plan.phrases, seconds, strict=True)):
+    for number, (phrase, length) in enumerate(zip(texts, seconds, strict=True)):
         path = _audio_path(speaker, number).as_posix()
         yield (
             *(path, speaker.name, phrase.text, f"{length:.3f}"),

@@ -33,7 +33,7 @@ VARIANTS = (
 MOST_SPEAKERS = len(VARIANTS) * len(ACCENTS)
 
 # Stream names for numpy's seeding: one number for each use of a corpus seed.
-STREAM_SPEAKERS, STREAM_ROOMS, STREAM_SPLIT = 1, 2, 3
+STREAM_SPEAKERS, STREAM_ROOMS, STREAM_SPLIT, STREAM_SENTENCES = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
