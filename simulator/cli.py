@@ -1,13 +1,7 @@
 """`ota-sim`: run scenarios on the real server and real devices, and report what they did."""
 
-import json
-import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,22 +10,31 @@ from rich.console import Console
 
 from diffcodec.errors import CodecError
 from server.errors import ServerError
-from simulator.errors import DisagreementError, SimulatorError
+from simulator.corpus_cli import corpus_app
+from simulator.errors import DisagreementError, RunFolderError, SimulatorError
+from simulator.overrides import with_overrides
 from simulator.progress import open_display
-from simulator.scenario import Scenario
-from simulator.scenario_file import find_scenario
+from simulator.scenario_file import builtin_names, find_scenario
+from simulator.terminal import JsonOption, WorkersOption, cores, interruptible, print_result
 from speech.errors import SpeechError
-
-INTERRUPTED = 130
-"""What a shell expects of a program that Ctrl-C ended."""
 
 RUN_EXAMPLES = """Examples:
 
 ota-sim run quickstart
 
-ota-sim run digits --corpus fsdd --out runs/digits --seed 0 --seed 1 --seed 2
+ota-sim run table1-small --workers 2 --cache runs/cache
 
-ota-sim run digits --corpus mine --by text --generations 'yes,no;stop;go'"""
+ota-sim run digits --corpus fsdd --out runs/digits --variants bl,ft,sparse --sizes 1/100,40x
+
+ota-sim run digits --corpus mine --by text --generations 'yes,no;stop;go' --steps 800 --seed 7"""
+
+REPORT_EXAMPLE = """Example:
+
+ota-sim report runs/digits"""
+
+BEST_EXAMPLE = """Example:
+
+ota-sim best runs/equal-bytes --json > best.json"""
 
 app = typer.Typer(
     help="Replay the life of a model: train, publish, update real devices, measure.",
@@ -39,27 +42,30 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-corpus_app = typer.Typer(help="Make and check corpus folders.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option("--jobs", min=1, metavar="N", help="Processes at a time; else one a core."),
-]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a run.")]
 
 
 @app.command("run", epilog=RUN_EXAMPLES)
 def run_command(
     scenario: Annotated[
         str,
-        typer.Argument(metavar="SCENARIO", help="quickstart, digits, commands, or a .toml file."),
+        typer.Argument(metavar="SCENARIO", help=f"{', '.join(builtin_names())}, or a .toml file."),
     ],
     corpus: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Corpus folder with manifest.csv.")
+        Path | None, typer.Option(metavar="DIR", help="Corpus folder, see `corpus check`.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where everything goes; else runs/<name>.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where trained generations and synthetic corpora are kept, for several runs to "
+            "share; else --out.",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with what is in --out.")] = False,
     is_dry: Annotated[
@@ -69,13 +75,28 @@ def run_command(
         list[int] | None,
         typer.Option("--seed", metavar="S", min=0, help="Instead of the scenario's. Repeatable."),
     ] = None,
+    variants: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Instead of the scenario's: bl,ft,sparse.")
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Instead of the scenario's: 1/100 of the bytes, or 40x as the paper counts.",
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Of training: 500, or with exceptions 500,dense=800."),
+    ] = None,
     by: Annotated[
-        str | None, typer.Option(metavar="text|domain", help="What generations are lists of.")
+        str | None, typer.Option(metavar="text|domain|share", help="How the data grow.")
     ] = None,
     generations: Annotated[
         str | None,
         typer.Option(
-            metavar="'a,b;c;d'", help="Labels; each ; begins a generation that adds some."
+            metavar="'a,b;c;d'",
+            help="Labels; each ; begins a generation that adds some. Shares: '0.5;0.1;0.1'.",
         ),
     ] = None,
     workers: WorkersOption = None,
@@ -85,87 +106,57 @@ def run_command(
     from simulator.dry_run import dry_run, print_dry_run
     from simulator.run import RunOptions, run
 
-    chosen = _scenario(scenario, by, generations, seeds)
+    chosen = with_overrides(
+        find_scenario(scenario),
+        by=by,
+        generations=generations,
+        seeds=seeds,
+        variants=variants,
+        sizes=sizes,
+        steps=steps,
+    )
     if corpus is None and chosen.speech is None:
         raise typer.BadParameter(f"scenario {chosen.name} needs one", param_hint="--corpus")
-    options = RunOptions(
-        corpus, out or Path("runs") / chosen.name, resume, workers or _cores(), _command()
-    )
+    place = out or Path("runs") / chosen.name
+    options = RunOptions(corpus, place, cache, resume, workers or cores(), _command())
     if is_dry:
         planned = dry_run(chosen, options)
-        _print(as_json, planned.to_json(), lambda: print_dry_run(planned, Console()))
+        print_result(as_json, planned.to_json(), lambda: print_dry_run(planned, Console()))
         return
-    kept = f"finished jobs are kept in {options.out}, --resume goes on with them"
-    with _interruptible(kept), open_display() as display:
-        summary = run(chosen, options, display)
-    _show(summary, options.out, as_json)
-    wrong = sum(not cell.digest_ok for cell in summary.cells)
-    wrong += sum(not catch_up.digest_ok for catch_up in summary.catch_ups)
+    kept = f"finished jobs are kept in {options.jobs}, --resume goes on with them"
+    with interruptible(kept), open_display() as display:
+        report = run(chosen, options, display)
+    _show(report, options.out, as_json)
+    wrong = report.summary.wrong_digests
     if wrong:
         raise DisagreementError(f"{wrong} devices hold other weights than the server published")
 
 
-@app.command("report")
-def report_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a run.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Make table and report.html again from a run's results.jsonl.
-
-    Example: ota-sim report runs/digits
-    """
+@app.command("report", epilog=REPORT_EXAMPLE)
+def report_command(folder: RunFolder, as_json: JsonOption = False) -> None:
+    """Make tables and report.html again from a run's results.jsonl."""
     from simulator.report.page import rebuild_report
 
     _show(rebuild_report(folder), folder, as_json)
 
 
-@corpus_app.command("synth")
-def synth_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
-    phrases: Annotated[
-        str, typer.Option(metavar="FILE|builtin", help="A csv file with the columns text, domain.")
-    ] = "builtin",
-    speakers: Annotated[int, typer.Option(metavar="N", help="How many speak every phrase.")] = 24,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of speakers and rooms.")] = 0,
-    workers: WorkersOption = None,
-) -> None:
-    """Make a corpus of synthetic speech; a seed always gives the same.
+@app.command("best", epilog=BEST_EXAMPLE)
+def best_command(folder: RunFolder, as_json: JsonOption = False) -> None:
+    """Which method was best at each size: what recipe `auto` chooses by."""
+    from simulator.report.page import read_report
+    from simulator.report.table import best_table
 
-    Example: ota-sim corpus synth home-speech --phrases builtin --speakers 97 --seed 0
-    """
-    from simulator.synthesis.corpus import CorpusPlan, write_corpus
-    from simulator.synthesis.phrases import read_phrases
-
-    plan = CorpusPlan(read_phrases(phrases), speakers, seed)
-    with _interruptible(f"nothing is left in {folder}"), open_display() as display:
-        work = display.begin("synthetic speakers", plan.speakers)
-        digest = write_corpus(
-            folder, plan, workers or _cores(), lambda done, _count: work.advance(done)
+    report = read_report(folder)
+    if not report.best_at_sizes:
+        raise RunFolderError(
+            f"{folder}: expected a run of two or more of sparse, hash and lowrank at a size in "
+            "bytes, found none"
         )
-    print(f"{folder}: {len(plan.phrases) * speakers} recordings, speech {digest[:16]}")
-
-
-@corpus_app.command("check")
-def check_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus folder.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Open every recording of a corpus and count what there is.
-
-    Example: ota-sim corpus check fsdd
-    """
-    from simulator.corpus_check import check_corpus, print_check
-    from speech.corpus import Corpus
-
-    corpus = Corpus.read(folder)
-    with open_display() as display:
-        work = display.begin("recordings", len(corpus.utterances))
-        check = check_corpus(corpus, work.advance)
-    _print(as_json, check.to_json(), lambda: print_check(check, Console()))
-    for problem in check.problems:
-        print(f"error: {problem}", file=sys.stderr)
-    if check.problems:
-        raise typer.Exit(1)
+    print_result(
+        as_json,
+        report.best_to_json(),
+        lambda: Console().print(best_table(report.best_at_sizes)),
+    )
 
 
 def main() -> None:
@@ -181,46 +172,13 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _scenario(
-    name: str, by: str | None, generations: str | None, seeds: list[int] | None
-) -> Scenario:
-    scenario = find_scenario(name).evolving(by, generations)
-    return replace(scenario, seeds=tuple(seeds)) if seeds else scenario
-
-
-def _show(summary: Any, folder: Path, as_json: bool) -> None:
+def _show(report: Any, folder: Path, as_json: bool) -> None:
     from simulator.report.page import PAGE
-    from simulator.report.table import print_table
+    from simulator.report.table import print_report
 
-    _print(as_json, summary.to_json(), lambda: print_table(summary, Console()))
+    print_result(as_json, report.to_json(), lambda: print_report(report, Console()))
     if not as_json:
         print(f"\nreport: {folder / PAGE}")
-
-
-def _print(as_json: bool, content: Any, print_table: Callable[[], None]) -> None:
-    if as_json:
-        print(json.dumps(content, indent=1, ensure_ascii=False))
-    else:
-        print_table()
-
-
-@contextmanager
-def _interruptible(left: str) -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, and say what is left."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"interrupted; {left}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _command() -> str:

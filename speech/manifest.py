@@ -76,8 +76,8 @@ def audio_path(folder: Path, name: str) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise CorpusError(f"expected a path inside the corpus folder, found {name!r}")
     path = folder / name
-    if not path.is_file():
-        raise CorpusError(f"expected an audio file, found {name!r}, which is none")
+    if not name or not path.is_file():
+        raise CorpusError(f"expected the audio file {name!r}, found none")
     return path
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from simulator.synthesis.corpus import engine_is_missing
 from tests.shared_data import shared_data
 
 ROOT = Path(__file__).parents[3]
@@ -144,56 +143,8 @@ class TestRefusals:
     def test_a_report_of_nothing(self, tmp_path):
         assert_one_clear_line(ota_sim("report", tmp_path, cwd=tmp_path), "results.jsonl")
 
-    def test_too_few_speakers(self, tmp_path):
-        ended = ota_sim("corpus", "synth", tmp_path / "new", "--speakers", 1, cwd=tmp_path)
-        assert_one_clear_line(ended, "2 to", "found 1")
 
-
-class TestCorpusCheck:
-    def test_it_counts_by_split_domain_and_speaker(self, tmp_path, corpus):
-        ended = ota_sim("corpus", "check", corpus, "--json", cwd=tmp_path)
-        assert ended.returncode == 0, ended.stderr
-        check = json.loads(ended.stdout)
-        assert check["by_split"] == {"test": 2, "train": 2}
-        assert check["by_domain"] == {"answers": 4}
-        assert check["by_speaker"] == {"ann": 2, "bob": 2}
-        assert check["is_real"] is True
-        assert check["speakers_in_train_and_test"] == []
-
-    def test_every_unreadable_recording_is_a_line_of_its_own(self, tmp_path, corpus):
-        (corpus / "ann-no.wav").write_bytes(b"not audio")
-        (corpus / "bob-no.wav").write_bytes(b"")
-        ended = ota_sim("corpus", "check", corpus, cwd=tmp_path)
-        assert ended.returncode == 1
-        problems = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
-        assert len(problems) == 2
-        assert "ann-no.wav" in problems[0]
-        # The title is folded where the name of the folder is long.
-        assert "REAL recordings" in " ".join(ended.stdout.split())
-
-    def test_a_row_without_its_file_is_named_by_line(self, tmp_path, corpus):
-        (corpus / "bob-yes.wav").unlink()
-        ended = ota_sim("corpus", "check", corpus, cwd=tmp_path)
-        assert_one_clear_line(ended, "line 4", "bob-yes.wav")
-
-    @pytest.mark.skipif(engine_is_missing(), reason="espeakng-loader is not installed")
-    def test_a_synthesized_corpus_passes_and_is_called_synthetic(self, tmp_path):
-        phrases = tmp_path / "phrases.csv"
-        phrases.write_text("text,domain\nlouder,Volume\nlights out,Lighting\n")
-        made = ota_sim(
-            *("corpus", "synth", tmp_path / "new", "--phrases", phrases, "--speakers", 3),
-            cwd=tmp_path,
-        )
-        assert made.returncode == 0, made.stderr
-        checked = ota_sim("corpus", "check", tmp_path / "new", cwd=tmp_path)
-        assert checked.returncode == 0, checked.stderr
-        assert "speech: SYNTHETIC" in checked.stdout
-        assert "6 recordings" in checked.stdout
-
-
-@pytest.mark.parametrize(
-    "command", [[], ["run"], ["report"], ["corpus", "synth"], ["corpus", "check"]]
-)
+@pytest.mark.parametrize("command", [[], ["run"], ["report"]])
 def test_help_explains_itself_with_an_example(tmp_path, command):
     ended = ota_sim(*command, "--help", cwd=tmp_path)
     assert ended.returncode == 0

@@ -100,7 +100,7 @@ def test_the_digest_changes_with_the_rows_and_with_the_audio(tmp_path: Path) -> 
         ("", "a column 'path', found an empty file"),
         (
             HEADER + "gone.wav,s,one,1.0,train,d\n",
-            "line 2: expected an audio file, found 'gone.wav'",
+            "line 2: expected the audio file 'gone.wav', found none",
         ),
         (HEADER + "/etc/passwd,s,one,1.0,train,d\n", "a path inside the corpus folder"),
         (HEADER + "../a.wav,s,one,1.0,train,d\n", "a path inside the corpus folder"),
