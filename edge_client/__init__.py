@@ -11,7 +11,7 @@ torch, onnx, a database, or the server.
     >>> home = EdgeHome(Path("home"))
     >>> update(home).after.number
     4
-    >>> Recognizer.open(home).transcribe("seven.wav").phrase
+    >>> Recognizer.open(home).transcribe("seven.wav").text
     'seven'
 """
 

@@ -25,11 +25,14 @@ from edge_client.enrollment import enroll as enroll_home
 from edge_client.errors import EdgeError, ListError
 from edge_client.footprint import peak_rss_bytes
 from edge_client.home import EdgeHome
-from edge_client.inference import Recognizer, Transcript
+from edge_client.inference import BEAM_WIDTH, NearestPhrase, Recognizer, Transcript
 from edge_client.slots import Installed
 from edge_client.updater import OnProgress, Progress, UpdateResult
 from edge_client.updater import update as update_home
+from speech.audio import SAMPLE_RATE_HZ, read_audio
 from speech.errors import AudioError
+
+WIDEST_BEAM = 256
 
 app = typer.Typer(
     help="A device that follows a model: enrol it, update it, let it recognise speech.",
@@ -46,13 +49,15 @@ class Answered:
     path: str
     answer: Transcript | None
     error: str | None
+    audio_s: float
     infer_s: float
 
     def to_json(self) -> Mapping[str, object]:
-        """An entry of `infer --json`."""
+        """An entry of `infer --json`: `text` for every model, `phrase` where there are phrases."""
         if self.answer is None:
             return {"path": self.path, "error": self.error}
-        return {"path": self.path, **asdict(self.answer), "infer_s": self.infer_s}
+        content = {"path": self.path, "text": self.answer.text, **asdict(self.answer)}
+        return {**content, "audio_s": self.audio_s, "infer_s": self.infer_s}
 
 
 HomeOption = Annotated[Path, typer.Option("--home", metavar="DIR", help="The device's folder.")]
@@ -128,9 +133,20 @@ def infer(
         str | None,
         typer.Option("--files-from", metavar="LIST", help="One path a line; - is stdin."),
     ] = None,
+    beam_width: Annotated[
+        int,
+        typer.Option(
+            "--beam",
+            min=1,
+            max=WIDEST_BEAM,
+            help="Hypotheses that a speech recogniser follows; 1 is fastest.",
+        ),
+    ] = BEAM_WIDTH,
     as_json: JsonOption = False,
 ) -> None:
-    """Recognise recordings: path, phrase and distance, one line a file.
+    """Recognise recordings: path, text and a score, one line a file.
+
+    The score of a command is its distance, from 0 to 2; that of a sentence its log-probability.
 
     A recording that cannot be read is named on stderr, the others are answered, and the exit
     code is 1.
@@ -144,7 +160,7 @@ def infer(
     with _one_line_errors():
         paths = [*(files or ()), *_listed(files_from)]
         started_s = time.perf_counter()
-        recognizer = Recognizer.open(EdgeHome(home))
+        recognizer = Recognizer.open(EdgeHome(home), beam_width)
         load_s = time.perf_counter() - started_s
         if as_json:
             with _progress_bar() as show:
@@ -330,31 +346,44 @@ def _recognise(
     for number, path in enumerate(paths):
         on_progress(Progress("recognising, files", number, len(paths)))
         started_s = time.perf_counter()
-        answer, reason = None, None
+        answer, reason, audio_s = None, None, 0.0
         try:
-            answer = recognizer.transcribe(path)
+            samples = read_audio(path)
+            audio_s = len(samples) / SAMPLE_RATE_HZ
+            answer = recognizer.recognise(samples)
         except AudioError as error:
             reason = str(error)
             _complain(reason)
-        yield Answered(path, answer, reason, time.perf_counter() - started_s)
+        yield Answered(path, answer, reason, audio_s, time.perf_counter() - started_s)
 
 
 def _printed(answered: Answered) -> Answered:
     """Print an answer, where there is one, as soon as it is known."""
-    if answered.answer is not None:
-        phrase, distance = answered.answer.phrase, answered.answer.distance
-        print(f"{answered.path}\t{phrase}\t{distance:.4f}", flush=True)
+    answer = answered.answer
+    if answer is not None:
+        score = (
+            f"{answer.distance:.4f}"
+            if isinstance(answer, NearestPhrase)
+            else f"{answer.log_probability:.2f}"
+        )
+        print(f"{answered.path}\t{answer.text}\t{score}", flush=True)
     return answered
 
 
 def _inference_as_json(
     recognizer: Recognizer, results: Sequence[Answered], load_s: float
 ) -> Mapping[str, object]:
+    answered = [result for result in results if result.answer is not None]
+    audio_s, infer_s = (
+        sum(getattr(result, name) for result in answered) for name in ("audio_s", "infer_s")
+    )
     return {
         "generation": recognizer.generation.number,
         "digest": recognizer.generation.digest.hex(),
         "load_s": load_s,
-        "infer_s": sum(result.infer_s for result in results),
+        "audio_s": audio_s,
+        "infer_s": infer_s,
+        "real_time_factor": infer_s / audio_s if audio_s else None,
         "peak_rss_bytes": peak_rss_bytes(),
         "results": [result.to_json() for result in results],
     }

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from diffcodec import Coder, ParameterSet, encode, lossless_diff, onnx_weights, read_header
 from edge_client import EdgeHome, Recognizer, enroll, update
 from edge_client.address import ServerAddress
-from edge_client.inference import Transcript
+from edge_client.inference import NearestPhrase
 from server.home import ServerHome
 from server.publishing import publish
 from speech.features import extract
@@ -56,7 +56,7 @@ def grown_graph(weights: ParameterSet) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def answer_of(weights: ParameterSet) -> Transcript:
+def answer_of(weights: ParameterSet) -> NearestPhrase:
     """What the grown model answers to NOISE, by numpy."""
 
     def of_unit_length(vector: np.ndarray) -> np.ndarray:
@@ -73,7 +73,7 @@ def answer_of(weights: ParameterSet) -> Transcript:
         )
         for phrase in ("no", "stop", "yes")
     }
-    return min((Transcript(*item) for item in distances.items()), key=lambda t: t.distance)
+    return min((NearestPhrase(*item) for item in distances.items()), key=lambda t: t.distance)
 
 
 @pytest.mark.parametrize("coders", [{Coder.FAST}, set(Coder)], ids=["fast", "max"])
@@ -99,6 +99,6 @@ def test_a_device_follows_a_diff_to_a_new_layout_and_graph_and_answers(
     assert read_header(file).coders <= coders
     assert result.after.digest == made.digest == new.digest()
     assert device.slots.active().graph.read_bytes() == graph
-    answer, expected = Recognizer.open(device).nearest(NOISE), answer_of(new)
+    answer, expected = Recognizer.open(device).recognise(NOISE), answer_of(new)
     assert answer.phrase == expected.phrase
     assert answer.distance == pytest.approx(expected.distance, abs=1e-4)

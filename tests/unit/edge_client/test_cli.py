@@ -239,14 +239,16 @@ def test_inference_as_json_answers_a_list_from_stdin(
         str(tmp_path),
     ]
     assert [set(result) for result in content["results"]] == [
-        {"path", "phrase", "distance", "infer_s"},
-        {"path", "phrase", "distance", "infer_s"},
+        {"path", "text", "phrase", "distance", "audio_s", "infer_s"},
+        {"path", "text", "phrase", "distance", "audio_s", "infer_s"},
         {"path", "error"},
     ]
     assert content["generation"] == 0
     assert content["digest"] == generation(0).digest().hex()
     assert content["load_s"] > 0
+    assert content["audio_s"] == 1.0
     assert content["infer_s"] > 0
+    assert content["real_time_factor"] == content["infer_s"] / content["audio_s"]
     assert content["peak_rss_bytes"] > 10_000_000
 
 

@@ -1,4 +1,4 @@
-"""Recognition with ONNX Runtime on the tiny model, whose answers are easy to compute by hand."""
+"""Commands recognised by ONNX Runtime on the tiny model, whose answers are easy to compute by hand."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import pytest
 from edge_client import EdgeHome, Recognizer, update
 from edge_client.errors import NoGenerationError, StorageError, UnhealthyError
 from edge_client.inference import check_health
-from edge_client.offer import Generation
-from edge_client.slots import SlotRecord
+from edge_client.inference.commands import CommandModel
+from edge_client.inference.session import Session
 from speech.audio import read_audio
 from speech.card import Card
 from speech.errors import AudioError
 from speech.features import extract
-from speech.tokens import encode_text
+from speech.tokens import PIECES, encode_text
 from tests.unit.edge_client.fake_server import FakeServer
 from tests.unit.edge_client.models import card_with, generation, write_recording
 
@@ -44,7 +44,7 @@ def test_the_answer_is_the_nearest_phrase(updated: EdgeHome, tmp_path: Path, see
     recording = write_recording(tmp_path / "r.wav", seed)
     recognizer = Recognizer.open(updated)
     answer = recognizer.transcribe(recording)
-    phrase, distance = by_hand(recording, recognizer.phrases, 0)
+    phrase, distance = by_hand(recording, recognizer.card.phrases, 0)
     assert answer.phrase == phrase
     assert answer.distance == pytest.approx(distance, abs=1e-5)
 
@@ -56,7 +56,7 @@ def test_every_phrase_of_the_card_can_be_the_answer(
     server.publish_next(card=card_with(*phrases))
     update(home)
     recognizer = Recognizer.open(home)
-    assert recognizer.phrases == phrases
+    assert recognizer.card.phrases == phrases
     recording = write_recording(tmp_path / "r.wav")
     assert recognizer.transcribe(recording).phrase == by_hand(recording, phrases, 1)[0]
 
@@ -135,9 +135,33 @@ class WidthsSession:
 def test_embeddings_that_cannot_be_compared_are_unhealthy(
     session: WidthsSession, found: str
 ) -> None:
-    record = SlotRecord(Generation(0, bytes(32)), bytes(32), bytes(32))
     with pytest.raises(UnhealthyError, match=found):
-        Recognizer(session, record, Card(("no", "yes"))).nearest(np.ones(8_000, np.float32))
+        CommandModel(Session(session), Card(("no", "yes"))).nearest(np.ones(8_000, np.float32))
+
+
+def test_a_recording_in_pieces_is_answered_at_the_end(updated: EdgeHome, tmp_path: Path) -> None:
+    samples = read_audio(write_recording(tmp_path / "r.wav"))
+    recognizer = Recognizer.open(updated)
+    listener = recognizer.listen()
+    for piece in np.array_split(samples, 7):
+        listener.feed(piece)
+        assert listener.text == ""
+    answer = listener.finish()
+    assert answer == recognizer.recognise(samples)
+    assert answer.text == answer.phrase
+
+
+def test_nothing_heard_is_no_recording(updated: EdgeHome) -> None:
+    with pytest.raises(ValueError, match="0 samples"):
+        Recognizer.open(updated).listen().finish()
+
+
+def test_the_card_says_how_phrases_are_read(home: EdgeHome, server: FakeServer) -> None:
+    phrases = ("lights off", "lights on")
+    # Rows of 4,500 pieces, and the tiny model has 256: what its graph refuses was asked in pieces.
+    server.publish_next(card=Card(phrases, tokens=PIECES).to_json().encode())
+    with pytest.raises(UnhealthyError, match="no text_embedding"):
+        update(home)
 
 
 def test_a_healthy_slot_is_healthy(updated: EdgeHome) -> None:
@@ -157,14 +181,14 @@ def test_a_slot_that_changes_while_it_is_opened_is_opened_again(
     real_load = Recognizer.load
     loads = []
 
-    def load(slot):
+    def load(slot, beam_width):
         loads.append(slot.name)
         if len(loads) == 1:
             monkeypatch.setattr("edge_client.updater.check_health", lambda slot: None)
             for _ in range(2):
                 server.publish_next()
                 update(updated)
-        return real_load(slot)
+        return real_load(slot, beam_width)
 
     monkeypatch.setattr(Recognizer, "load", load)
     assert Recognizer.open(updated).generation.number == 2

@@ -152,7 +152,7 @@ def test_a_changed_card_and_graph_are_fetched(home: EdgeHome, server: FakeServer
     update(home)
     server.publish_next(card=card_with("left", "right"))
     result = update(home)
-    assert Recognizer.open(home).phrases == ("left", "right")
+    assert Recognizer.open(home).card.phrases == ("left", "right")
     assert len(server.reads) == 3 + 2  # snapshot, graph, card; then diff and card
     assert result.costs.downloaded_bytes == sum(read.sent_bytes for read in server.reads[3:])
 
