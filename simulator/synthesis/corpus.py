@@ -88,14 +88,14 @@ class CorpusPlan:
         if self.sentences_per_speaker == 0:
             return self.phrases
         random = np.random.default_rng([self.seed, STREAM_SENTENCES, speaker])
-        own = draw_sentences(read_grammar(), self.sentences_per_speaker, random)
-        said = {phrase.text for phrase in self.phrases}
-        return tuple(sorted((*self.phrases, *(s for s in own if s.text not in said))))
+        known = {phrase.text for phrase in self.phrases}
+        own = draw_sentences(read_grammar(), self.sentences_per_speaker, random, known)
+        return tuple(sorted((*self.phrases, *own)))
 
     @property
     def recordings(self) -> int:
         """How many recordings all speakers make together."""
-        return sum(len(self.texts(speaker)) for speaker in range(self.speakers))
+        return self.speakers * (len(self.phrases) + self.sentences_per_speaker)
 
     def key(self) -> str:
         """Short hex digest of the plan, for the name of a folder."""

@@ -15,7 +15,7 @@ Not for spoken commands, where a model has to know every phrase beforehand: see 
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -97,7 +97,12 @@ def most_sentences(grammar: Grammar) -> int:
     return grammar.size() // 100
 
 
-def draw_sentences(grammar: Grammar, count: int, random: np.random.Generator) -> tuple[Phrase, ...]:
+def draw_sentences(
+    grammar: Grammar,
+    count: int,
+    random: np.random.Generator,
+    known: Collection[str] = frozenset(),
+) -> tuple[Phrase, ...]:
     """Draw distinct sentences: first a template, then one of its fillings.
 
     A template is as likely as the root of the number of its fillings: by the number itself a few
@@ -108,6 +113,7 @@ def draw_sentences(grammar: Grammar, count: int, random: np.random.Generator) ->
         grammar: What can be said.
         count: 0..most_sentences(grammar).
         random: The speaker's own stream.
+        known: Texts that are said anyway, and are not drawn.
 
     Returns:
         Sentences in the order drawn, their topics as domains.
@@ -125,5 +131,6 @@ def draw_sentences(grammar: Grammar, count: int, random: np.random.Generator) ->
     while len(drawn) < count:
         template = templates[random.choice(len(templates), p=weights / weights.sum())]
         text = grammar.fill(template.text, int(random.integers(grammar.count(template.text))))
-        drawn.setdefault(text, Phrase(text, template.domain))
+        if text not in known:
+            drawn.setdefault(text, Phrase(text, template.domain))
     return tuple(drawn.values())

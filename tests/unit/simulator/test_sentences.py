@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from simulator.errors import SynthesisError
 from simulator.synthesis.corpus import CorpusPlan, assign_splits, write_corpus
-from simulator.synthesis.phrases import Phrase
 from simulator.synthesis.sentences import SLOT, Grammar, draw_sentences, read_grammar
 from speech.corpus import Corpus
 from tests.unit.simulator.test_synthesis import needs_engine
@@ -97,10 +96,14 @@ def test_sentences_of_test_speakers_are_mostly_new() -> None:
     assert sum(word not in heard for word in spoken) / len(spoken) < 0.01
 
 
-def test_phrases_and_sentences_go_together() -> None:
-    plan = CorpusPlan((Phrase("louder", "Volume"),), 2, 0, sentences_per_speaker=3)
-    assert [len(plan.texts(speaker)) for speaker in (0, 1)] == [4, 4]
-    assert all(Phrase("louder", "Volume") in plan.texts(speaker) for speaker in (0, 1))
+def test_phrases_and_sentences_go_together_and_nothing_is_said_twice() -> None:
+    own = CorpusPlan((), 2, 0, sentences_per_speaker=3).texts(0)
+    plan = CorpusPlan(own[:1], 2, 0, sentences_per_speaker=3)
+    for speaker in (0, 1):
+        texts = plan.texts(speaker)
+        assert own[0] in texts
+        assert len({phrase.text for phrase in texts}) == len(texts) == 4
+    assert plan.recordings == 8
 
 
 @pytest.mark.parametrize("count", [0, -1, 10_000])
