@@ -16,7 +16,7 @@ Letters: K hypotheses, V pieces and the blank, E width of an encoded frame.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -152,23 +152,20 @@ class BeamSearch(Generic[P]):
                 _merge(ended, _Path(path.ids, score, path.prediction))
             if count == self._most_per_frame:
                 break
-            growing = self._grown(growing, scores, self._lowest_of_use(ended))
+            growing = self._grown(growing, scores, ended)
             if not growing:
                 break
         self._beam = _likeliest(ended.values(), self._width)
 
-    def _lowest_of_use(self, ended: dict[tuple[int, ...], _Path[P]]) -> float:
-        """A path below this score cannot come into the beam any more: scores only fall."""
-        if len(ended) < self._width:
-            return -np.inf
-        return _likeliest(ended.values(), self._width)[-1].score
-
     def _grown(
-        self, paths: list[_Path[P]], scores: NDArray[np.float64], lowest: float
+        self,
+        paths: Sequence[_Path[P]],
+        scores: NDArray[np.float64],
+        ended: Mapping[tuple[int, ...], _Path[P]],
     ) -> list[_Path[P]]:
-        """The K likeliest paths with one more piece."""
+        """The K likeliest paths with one more piece, of those that can still matter."""
         flat = scores[:, BLANK + 1 :].ravel()
-        chosen = np.flatnonzero(flat > lowest)
+        chosen = np.flatnonzero(self._is_of_use(paths, scores, ended))
         if len(chosen) > self._width:
             chosen = chosen[np.argpartition(flat[chosen], -self._width)[-self._width :]]
         rows, columns = np.divmod(chosen, scores.shape[1] - 1)
@@ -181,6 +178,28 @@ class BeamSearch(Generic[P]):
                 parents, pieces, flat[chosen], predictions, strict=True
             )
         ]
+
+    def _is_of_use(
+        self,
+        paths: Sequence[_Path[P]],
+        scores: NDArray[np.float64],
+        ended: Mapping[tuple[int, ...], _Path[P]],
+    ) -> NDArray[np.bool_]:
+        """Which paths with one more piece can still matter in this frame, (paths, V - 1).
+
+        Scores only fall. So a path comes into the beam if it is likelier than the last that is in
+        it now, or it adds to another path to the same pieces.
+        """
+        if len(ended) < self._width:
+            return np.ones((len(paths), scores.shape[1] - 1), np.bool_)
+        lowest = _likeliest(ended.values(), self._width)[-1].score
+        is_of_use: NDArray[np.bool_] = scores[:, BLANK + 1 :] > lowest
+        rows = {path.ids: row for row, path in enumerate(paths)}
+        for ids in ended:
+            row = rows.get(ids[:-1]) if ids else None
+            if row is not None:
+                is_of_use[row, ids[-1] - BLANK - 1] = True
+        return is_of_use
 
 
 class _PredictionCache(Generic[P]):

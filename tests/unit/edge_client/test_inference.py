@@ -1,4 +1,4 @@
-"""Commands recognised by ONNX Runtime on the tiny model, whose answers are easy to compute by hand."""
+"""Commands recognised by ONNX Runtime on the tiny model, whose answers numpy gives too."""
 
 from pathlib import Path
 
