@@ -31,6 +31,9 @@ BEAM_WIDTH = 16
 MOST_PER_FRAME = 4
 """Pieces within one frame of 30 ms; speech has about one in three frames."""
 
+NEGLIGIBLE = 7.0
+"""A path this much below another one to the same pieces adds less than a thousandth to it."""
+
 PREDICTIONS_PER_HYPOTHESIS = 32
 """What is remembered; at the sizes of the paper 20 KB each."""
 
@@ -188,16 +191,16 @@ class BeamSearch(Generic[P]):
         """Which paths with one more piece can still matter in this frame, (paths, V - 1).
 
         Scores only fall. So a path comes into the beam if it is likelier than the last that is in
-        it now, or it adds to another path to the same pieces.
+        it now, or it adds something to another path to the same pieces.
         """
         if len(ended) < self._width:
             return np.ones((len(paths), scores.shape[1] - 1), np.bool_)
         lowest = _likeliest(ended.values(), self._width)[-1].score
         is_of_use: NDArray[np.bool_] = scores[:, BLANK + 1 :] > lowest
         rows = {path.ids: row for row, path in enumerate(paths)}
-        for ids in ended:
+        for ids, path in ended.items():
             row = rows.get(ids[:-1]) if ids else None
-            if row is not None:
+            if row is not None and scores[row, ids[-1]] > path.score - NEGLIGIBLE:
                 is_of_use[row, ids[-1] - BLANK - 1] = True
         return is_of_use
 

@@ -9,6 +9,7 @@ import pytest
 
 from diffcodec import available_coders
 from edge_client import EdgeHome
+from tests.unit.edge_client import transducer_models
 from tests.unit.edge_client.fake_server import FakeServer
 from tests.unit.edge_client.models import (
     CARD,
@@ -286,3 +287,42 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["enroll", "update", "status", "infer"])
 def test_help_shows_an_example(command: str) -> None:
     assert f"Example: ota-edge {command}" in " ".join(ota_edge(command, "--help").stdout.split())
+
+
+@pytest.fixture
+def dictation(tmp_path: Path) -> Path:
+    """The home of a device with a transducer."""
+    home = tmp_path / "dictation"
+    content = transducer_models.weights(0)
+    graph, card = transducer_models.MODEL.read_bytes(), transducer_models.CARD.to_json().encode()
+    with FakeServer() as server:
+        server.publish(content, snapshot(content), base=None, graph=graph, card=card)
+        ota_edge("enroll", "--home", home, "--server", server.address)
+        ota_edge("update", "--home", home)
+    return home
+
+
+def test_a_sentence_is_printed_with_its_log_probability(dictation: Path, recording: Path) -> None:
+    path, text, score = (
+        ota_edge("infer", "--home", dictation, recording).stdout.rstrip("\n").split("\t")
+    )
+    assert path == str(recording)
+    assert set(text.split()) <= {"light", "lights", "the", "a", "on", "o", "off"}
+    assert float(score) < 0
+
+
+def test_a_sentence_as_json_has_a_text_and_no_phrase(dictation: Path, recording: Path) -> None:
+    content = json.loads(ota_edge("infer", "--home", dictation, "--json", recording).stdout)
+    (result,) = content["results"]
+    assert set(result) == {"path", "text", "log_probability", "audio_s", "infer_s"}
+    assert content["real_time_factor"] > 0
+
+
+def test_the_width_of_the_beam_can_be_chosen(dictation: Path, recording: Path) -> None:
+    found = {
+        width: ota_edge("infer", "--home", dictation, "--beam", width, recording).stdout
+        for width in ("1", "16")
+    }
+    assert found["16"] == ota_edge("infer", "--home", dictation, recording).stdout
+    assert found["1"] != found["16"]
+    ota_edge("infer", "--home", dictation, "--beam", "0", recording, expect=2)
