@@ -16,16 +16,16 @@ from server.home import ServerHome
 from server.publishing import publish
 from simulator.errors import ProgramError
 from simulator.jobs import Job, read_result
-from simulator.plan import ON_PARENT, ModelLine, RunPlan
+from simulator.lines import Line
+from simulator.plan import ModelLine, RunPlan
 from simulator.programs import Device, Update, serving
 from simulator.progress import Display, Work
+from simulator.report.facts import CatchUp
 from simulator.report.rows import Row
-from simulator.report.summary import CatchUp
-from simulator.scenario import TITLES
 from simulator.training import CARD, DIFF, GRAPH
 from speech.corpus import Corpus
 
-JOBS, SERVER, DEVICES = "jobs", "server", "devices"
+SERVER, DEVICES = "server", "devices"
 
 MISSED = 2
 """Generations that the late device sleeps through."""
@@ -39,11 +39,14 @@ class Measurements:
     catch_ups: list[CatchUp] = field(default_factory=list)
 
 
-def measure_lines(plan: RunPlan, out: Path, workers: int, display: Display) -> Measurements:
+def measure_lines(
+    plan: RunPlan, jobs: Path, out: Path, workers: int, display: Display
+) -> Measurements:
     """Publish and measure every line; its jobs must be finished.
 
     Args:
         plan: What was trained.
+        jobs: Where the jobs' folders lie.
         out: The run's folder; server and devices in it start anew.
         workers: Lines at a time.
         display: Told how far it is.
@@ -61,8 +64,8 @@ def measure_lines(plan: RunPlan, out: Path, workers: int, display: Display) -> M
             serving(out / SERVER, out / "server.log") as address,
             ThreadPoolExecutor(workers) as pool,
         ):
-            work = display.begin("devices", len(plan.lines) * len(plan.scenario.generations))
-            stage = _Stage(plan, out, home, address, work)
+            work = display.begin("devices", len(plan.lines) * plan.scenario.generations)
+            stage = _Stage(plan, jobs, out, home, address, work)
             try:
                 measured = list(pool.map(stage.measure, plan.lines))
             except BaseException:
@@ -79,8 +82,11 @@ def measure_lines(plan: RunPlan, out: Path, workers: int, display: Display) -> M
 class _Stage:
     """The running server, and the devices around it."""
 
-    def __init__(self, plan: RunPlan, out: Path, home: ServerHome, server: str, work: Work) -> None:
+    def __init__(
+        self, plan: RunPlan, jobs: Path, out: Path, home: ServerHome, server: str, work: Work
+    ) -> None:
         self._plan = plan
+        self._jobs = jobs
         self._out = out
         self._home = home
         self._server = server
@@ -88,10 +94,9 @@ class _Stage:
         self._done = 0
         self._lock = Lock()
         self._stopped = Event()
-        generations = range(len(plan.scenario.generations))
         self._tests = [
             plan.scenario.restrict(plan.corpus, generation).split("test")
-            for generation in generations
+            for generation in range(plan.scenario.generations)
         ]
 
     def stop(self) -> None:
@@ -109,8 +114,8 @@ class _Stage:
             if generation < len(line.jobs):
                 self._publish(line, generation)
                 updates.append(_enroll_and_update(device, is_new=generation == 0))
-            accuracy = _accuracy(device, test)
-            measured.rows.append(self._row(line, generation, updates, accuracy))
+            score = self._score(device, test)
+            measured.rows.append(self._row(line, generation, updates, score))
             self._advance(line, generation)
             if self._late_device_follows(line) and generation == self._missed_from():
                 _enroll_and_update(self._device(line, "late"), is_new=True)
@@ -130,19 +135,21 @@ class _Stage:
                 card=(folder / CARD).read_text(encoding="utf-8"),
             )
 
-    def _row(self, line: ModelLine, generation: int, updates: list[Update], accuracy: float) -> Row:
+    def _row(self, line: ModelLine, generation: int, updates: list[Update], score: float) -> Row:
         """A line of the results; what was sent is left out where nothing was."""
         is_static = generation >= len(line.jobs)
         result = self._result(line.jobs[-1 if is_static else generation])
         row = Row(
             seed=line.seed,
             generation=generation,
-            variant=line.variant,
-            added=self._plan.scenario.generations[generation],
+            variant=line.line.variant,
+            size=_size(line.line),
+            metric=self._plan.scenario.metric,
+            added=self._plan.scenario.evolution.added(generation),
             phrases=len(self._tests[generation].phrases()),
             test_recordings=len(self._tests[generation].utterances),
-            device_accuracy=accuracy,
-            server_accuracy=self._server_accuracy(line, generation),
+            device_score=score,
+            server_score=self._server_score(line, generation),
             float32_bytes=self._plan.size.float32_bytes,
             device_digest=updates[-1].digest,
             server_digest=result["digest"],
@@ -153,6 +160,7 @@ class _Stage:
         return replace(
             row,
             file_bytes=update.diff_bytes,
+            paper_bytes=result["paper_bytes"],
             nominal_ratio=result["nominal_ratio"],
             bytes_sent=update.bytes_sent,
             bytes_received=update.bytes_received,
@@ -160,15 +168,23 @@ class _Stage:
             peak_bytes=update.peak_bytes,
         )
 
-    def _server_accuracy(self, line: ModelLine, generation: int) -> float:
+    def _score(self, device: Device, test: Corpus) -> float:
+        answers = device.recognise([u.path for u in test.utterances])
+        return self._plan.scenario.metric.score([u.text for u in test.utterances], answers)
+
+    def _server_score(self, line: ModelLine, generation: int) -> float:
         if line.static is not None:
-            return float(self._result(line.static)["accuracies"][generation])
-        return float(self._result(line.jobs[generation])["accuracy"])
+            return float(self._result(line.static)["scores"][generation])
+        return float(self._result(line.jobs[generation])["score"])
 
     def _late_device_follows(self, line: ModelLine) -> bool:
-        """The first line of diffs of each seed, where there are generations to miss."""
-        diffs = [variant for variant in self._plan.scenario.variants if variant in ON_PARENT]
-        return line.variant in diffs[:1] and len(self._tests) > MISSED
+        """The first line of sized diffs of each seed, where there are generations to miss."""
+        diffs = [
+            one
+            for one in self._plan.scenario.lines
+            if one.size is not None and one.variant.builds_on_previous
+        ]
+        return line.line in diffs[:1] and len(self._tests) > MISSED
 
     def _missed_from(self) -> int:
         """The last generation that the late device takes before it sleeps."""
@@ -179,14 +195,15 @@ class _Stage:
         update = late.update()
         return CatchUp(
             seed=line.seed,
-            variant=line.variant,
+            variant=line.line.variant,
+            size=_size(line.line),
             from_generation=self._missed_from(),
             to_generation=update.generation,
             steps=update.steps,
             wire_bytes=update.bytes_sent + update.bytes_received,
             digest=update.digest,
             other_digest=newest.digest,
-            accuracy=_accuracy(late, self._tests[-1]),
+            score=self._score(late, self._tests[-1]),
         )
 
     def _device(self, line: ModelLine, name: str) -> Device:
@@ -194,18 +211,18 @@ class _Stage:
         return Device(folder, self._server, self._model(line))
 
     def _model(self, line: ModelLine) -> str:
-        return f"{self._plan.scenario.name}-s{line.seed}-{line.variant}"
+        return f"{self._plan.scenario.name}-s{line.seed}-{line.line.slug}"
 
     def _folder(self, job: Job) -> Path:
-        return self._out / JOBS / job.key
+        return self._jobs / job.key
 
     def _result(self, job: Job) -> dict[str, Any]:
-        return read_result(self._out / JOBS, job.key)
+        return read_result(self._jobs, job.key)
 
     def _advance(self, line: ModelLine, generation: int) -> None:
         with self._lock:
             self._done += 1
-            self._work.advance(self._done, f"{TITLES[line.variant]}, generation {generation}")
+            self._work.advance(self._done, f"{line.line.title}, generation {generation}")
 
 
 def _enroll_and_update(device: Device, is_new: bool) -> Update:
@@ -214,8 +231,5 @@ def _enroll_and_update(device: Device, is_new: bool) -> Update:
     return device.update()
 
 
-def _accuracy(device: Device, test: Corpus) -> float:
-    """Share of the recordings that the device recognises."""
-    answers = device.recognise([u.path for u in test.utterances])
-    texts = [u.text for u in test.utterances]
-    return sum(map(str.__eq__, answers, texts)) / len(texts)
+def _size(line: Line) -> str | None:
+    return None if line.size is None else str(line.size)

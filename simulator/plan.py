@@ -1,36 +1,29 @@
 """The jobs of a run: which generations are learned, and from which.
 
-    BL      generation t is learned from scratch, every weight free
-    BLC     the same, compressed to the budget; generation 0 is BL's, as it comes with the device
-    BL∞     BL's generation 0, measured on every later task
-    sparse, hash    generation 0 is BL's; t + 1 is a diff on t
+    bl      generation t is learned from scratch, every weight free
+    blc_*   the same, compressed to the size; generation 0 is bl's, as it comes with the device
+    bl_inf  bl's generation 0, measured on every later task
+    diffs   ft and all others: generation 0 is bl's; t + 1 builds on the line's own t
 
-So every variant of a seed begins with the same generation 0, which is learned once.
+So every line of a seed begins with the same generation 0, which is learned once. Equal jobs have
+equal keys, so that scenarios that share a cache share them: the runs of bl above all.
 """
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from simulator.errors import ScenarioError
 from simulator.jobs import Job, job_key
-from simulator.scenario import Scenario, Variant
+from simulator.lines import RECIPES, Line, Variant
+from simulator.scenario import Scenario
+from simulator.scores import TaskName
 from simulator.training import StaticArguments, TrainingArguments, measure_static, train
 from speech.corpus import Corpus
 
-RECIPES: Mapping[Variant, str] = {
-    Variant.BL: "dense",
-    Variant.BLC: "compressed",
-    Variant.SPARSE: "sparse",
-    Variant.HASH: "hash",
-}
-ON_PARENT = frozenset({Variant.SPARSE, Variant.HASH})
-"""Variants whose generations build on one another."""
-
-# Relative cost of a step, for the order of jobs alone.
-STEP_COST: Mapping[str, float] = {"dense": 1.0, "compressed": 1.1, "sparse": 1.1, "hash": 1.6}
+STEP_COSTS = {"finetune": 1.0, "dense": 1.0, "compressed_hash": 2.0, "paper_hash": 2.0, "hash": 2.0}
+"""What a step of a recipe costs, to order jobs and to guess how long they take; else 1.2."""
 
 # Results are reused only while the code that makes them is the same.
 CODE_OF_RESULTS = ("server.training", "speech", "diffcodec")
@@ -38,21 +31,25 @@ CODE_OF_RESULTS = ("server.training", "speech", "diffcodec")
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What budgets are relative to."""
+    """What sizes are relative to."""
 
     parameters: int
-    float32_bytes: int
+
+    @property
+    def float32_bytes(self) -> int:
+        """Of the weights."""
+        return 4 * self.parameters
 
 
 @dataclass(frozen=True)
 class ModelLine:
-    """One variant of one seed: the job behind each generation, in order.
+    """One line of one seed: the job behind each generation, in order.
 
-    `static` is set for BL∞: the job that measures its only generation on every task.
+    `static` is set for bl_inf: the job that measures its only generation on every task.
     """
 
     seed: int
-    variant: Variant
+    line: Line
     jobs: tuple[Job, ...]
     static: Job | None = None
 
@@ -64,7 +61,6 @@ class RunPlan:
     scenario: Scenario
     corpus: Corpus
     size: ModelSize
-    budget_bytes: int
     lines: tuple[ModelLine, ...]
 
 
@@ -78,33 +74,26 @@ def make_plan(scenario: Scenario, corpus: Corpus, is_made: bool = True) -> RunPl
             it will be found finished.
 
     Raises:
-        ScenarioError: the corpus lacks a label, or there is no such model.
+        ScenarioError: the corpus lacks something, or there is no such model.
     """
-    size = size_of(scenario.model)
-    budget_bytes = int(scenario.budget_ratio * size.float32_bytes)
-    parts = [scenario.restrict(corpus, number) for number in range(len(scenario.generations))]
+    size = size_of(scenario.task, scenario.model)
+    parts = [scenario.restrict(corpus, number) for number in range(scenario.generations)]
     digests = [part.digest() if is_made else f"to be made {part.phrases()}" for part in parts]
-    planner = _Planner(scenario, corpus.folder, digests, budget_bytes)
-    lines = tuple(
-        planner.line(seed, variant) for seed in scenario.seeds for variant in scenario.variants
-    )
-    return RunPlan(scenario, corpus, size, budget_bytes, lines)
+    planner = _Planner(scenario, corpus.folder, digests, size)
+    lines = tuple(planner.line(seed, line) for seed in scenario.seeds for line in scenario.lines)
+    return RunPlan(scenario, corpus, size, lines)
 
 
-def size_of(model: str) -> ModelSize:
+def size_of(task: TaskName, model: str) -> ModelSize:
     """The size of a model configuration.
 
     Raises:
         ScenarioError: there is no such configuration.
     """
     # torch takes seconds to import: not for `ota-sim --help`.
-    from server.training.parameters import layout_of
-    from server.training.slu.model import CONFIGS
+    from simulator.tasks import parameter_count
 
-    if model not in CONFIGS:
-        raise ScenarioError(f"model: expected {' or '.join(CONFIGS)}, found {model!r}")
-    count = layout_of(CONFIGS[model]).parameter_count
-    return ModelSize(count, 4 * count)
+    return ModelSize(parameter_count(task, model))
 
 
 def jobs_of(lines: Sequence[ModelLine]) -> list[Job]:
@@ -114,57 +103,66 @@ def jobs_of(lines: Sequence[ModelLine]) -> list[Job]:
 
 
 class _Planner:
-    """Makes the jobs of one scenario and corpus; equal jobs get equal keys."""
+    """Makes the jobs of one scenario and corpus."""
 
     def __init__(
-        self, scenario: Scenario, folder: Path, digests: Sequence[str], budget_bytes: int
+        self, scenario: Scenario, folder: Path, digests: Sequence[str], size: ModelSize
     ) -> None:
         self._scenario = scenario
         self._folder = folder.absolute()
         self._digests = digests
-        self._budget_bytes = budget_bytes
+        self._size = size
         self._code = code_digest()
 
-    def line(self, seed: int, variant: Variant) -> ModelLine:
-        first = self._training(seed, Variant.BL, 0, None)
-        if variant is Variant.BL_INF:
-            return ModelLine(seed, variant, (first,), static=self._static(seed, first))
+    def line(self, seed: int, line: Line) -> ModelLine:
+        first = self._training(seed, Line(Variant.BL), 0, None)
+        if line.variant is Variant.BL_INF:
+            return ModelLine(seed, line, (first,), static=self._static(seed, first))
         jobs = [first]
         for generation in range(1, len(self._digests)):
-            parent = jobs[-1] if variant in ON_PARENT else None
-            jobs.append(self._training(seed, variant, generation, parent))
-        return ModelLine(seed, variant, tuple(jobs))
+            parent = jobs[-1] if line.variant.builds_on_previous else None
+            jobs.append(self._training(seed, line, generation, parent))
+        return ModelLine(seed, line, tuple(jobs))
 
-    def _training(self, seed: int, variant: Variant, generation: int, parent: Job | None) -> Job:
-        recipe = RECIPES[variant]
-        steps = asdict(self._scenario.steps)[recipe]
-        budget_bytes = None if recipe == "dense" else self._budget_bytes
+    def _training(self, seed: int, line: Line, generation: int, parent: Job | None) -> Job:
+        scenario, recipe = self._scenario, RECIPES[line.variant]
+        steps = scenario.steps.of(recipe)
+        budget_bytes = line.budget_bytes(self._size.float32_bytes)
+        nominal_ratio = None if line.size is None else line.size.nominal_ratio
+        arguments = TrainingArguments(
+            recipe=recipe,
+            task=scenario.task,
+            corpus_folder=self._folder,
+            evolution=scenario.evolution,
+            model=scenario.model,
+            steps=steps,
+            batch_size=scenario.batch_size,
+            generation=generation,
+            seed=seed,
+            budget_bytes=budget_bytes,
+            nominal_ratio=nominal_ratio,
+        )
         after = () if parent is None else (parent.key,)
-        scenario = self._scenario
-        task = [
-            scenario.model,
-            scenario.batch_size,
-            self._digests[generation],
-            seed,
-            generation,
-        ]
+        learned = [recipe, steps, budget_bytes, nominal_ratio, scenario.task, scenario.model]
+        data = [scenario.batch_size, self._digests[generation], seed, generation]
         return Job(
-            key=job_key("train", self._code, recipe, steps, budget_bytes, *task, *after),
-            name=f"{recipe}, generation {generation}, seed {seed}",
+            key=job_key("train", self._code, *learned, *data, *after),
+            name=f"{line}, generation {generation}, seed {seed}",
             function=train,
-            arguments=TrainingArguments(
-                recipe, self._folder, self._scenario, generation, seed, budget_bytes
-            ),
+            arguments=arguments,
             after=after,
-            cost=steps * STEP_COST[recipe],
+            cost=steps * STEP_COSTS.get(recipe, 1.2),
         )
 
     def _static(self, seed: int, first: Job) -> Job:
+        scenario = self._scenario
         return Job(
             key=job_key("static", self._code, self._digests, first.key),
             name=f"generation 0 on later tasks, seed {seed}",
             function=measure_static,
-            arguments=StaticArguments(self._folder, self._scenario),
+            arguments=StaticArguments(
+                scenario.task, self._folder, scenario.evolution, scenario.model
+            ),
             after=(first.key,),
             cost=1.0,
         )

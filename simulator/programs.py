@@ -112,7 +112,7 @@ class Device:
         listing = self.home.with_name(f"{self.home.name}.files")
         listing.write_text("".join(f"{path.absolute()}\n" for path in recordings))
         results = self._call_for_json("infer", "--files-from", str(listing))["results"]
-        return tuple(str(result["phrase"]) for result in results)
+        return tuple(str(result["text"]) for result in results)
 
     def _call_for_json(self, command: str, *arguments: str) -> Any:
         printed = self._call(command, *arguments, "--json")

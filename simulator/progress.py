@@ -1,5 +1,7 @@
 """Progress on stderr: bars on a terminal, plain lines elsewhere (a log, a pipe, CI).
 
+Both say how long the jobs will still take, as far as that can be guessed.
+
 >>> with open_display() as display:
 ...     run_jobs(jobs, folder, workers=2, watcher=display.watch_jobs(jobs))
 """
@@ -18,8 +20,10 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
+from simulator.estimate import Estimate, in_words
 from simulator.jobs import Job, JobWatcher
 
 LINE_EVERY_S = 10.0
@@ -58,6 +62,7 @@ def open_display(console: Console | None = None) -> Iterator[Display]:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=False),
         TextColumn("[dim]{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
@@ -80,7 +85,7 @@ class LineDisplay:
 
     def watch_jobs(self, jobs: Sequence[Job]) -> JobWatcher:
         """Lines on jobs."""
-        return LineJobWatcher(self, len(jobs))
+        return LineJobWatcher(self, len(jobs), Estimate(jobs, time.monotonic))
 
 
 @dataclass
@@ -106,27 +111,35 @@ class LineJobWatcher:
 
     display: LineDisplay
     count: int
+    estimate: Estimate
     done: int = 0
     works: dict[str, LineWork] = field(default_factory=dict)
 
     def reused(self, job: Job) -> None:
         """Say that it was there."""
         self.done += 1
+        self.estimate.reused(job)
         self.display.say(f"[{self.done}/{self.count}] {job.name}: reused")
 
     def started(self, job: Job) -> None:
         """Nothing to say yet."""
+        self.estimate.started()
 
     def progressed(self, job: Job, step: int, steps: int, loss: float) -> None:
         """Say so every ten seconds; the end is said by `finished`."""
+        self.estimate.progressed(job, step / steps)
         work = self.works.setdefault(job.key, self.display.begin(f"      {job.name}", steps))
         if step < steps:
-            work.advance(step, f"loss {loss:.3f}")
+            work.advance(step, f"loss {loss:.3f}{_all_left(self.estimate)}")
 
     def finished(self, job: Job, seconds: float) -> None:
         """Say how long it took."""
         self.done += 1
-        self.display.say(f"[{self.done}/{self.count}] {job.name}: done in {seconds:.0f} s")
+        self.estimate.progressed(job, 1.0)
+        left = _all_left(self.estimate) if self.done < self.count else ""
+        self.display.say(
+            f"[{self.done}/{self.count}] {job.name}: done in {in_words(seconds)}{left}"
+        )
 
 
 @dataclass
@@ -145,7 +158,8 @@ class BarDisplay:
 
     def watch_jobs(self, jobs: Sequence[Job]) -> JobWatcher:
         """A bar for all jobs and one for each that runs."""
-        return BarJobWatcher(self, self.begin("training jobs", len(jobs)))
+        all_jobs = self.begin("training jobs", len(jobs))
+        return BarJobWatcher(self, all_jobs, Estimate(jobs, time.monotonic))
 
 
 @dataclass
@@ -170,29 +184,41 @@ class BarJobWatcher:
 
     display: BarDisplay
     all_jobs: BarWork
+    estimate: Estimate
     done: int = 0
     bars: dict[str, BarWork] = field(default_factory=dict)
 
     def reused(self, job: Job) -> None:
         """Count it."""
+        self.estimate.reused(job)
         self._count(f"{job.name}: reused")
 
     def started(self, job: Job) -> None:
         """Show a bar; the number of steps comes with the first of them."""
+        self.estimate.started()
         self.bars[job.key] = self.display.begin(f"  {job.name}", 1)
 
     def progressed(self, job: Job, step: int, steps: int, loss: float) -> None:
         """Move the job's bar."""
         bar = self.bars[job.key]
         self.display.progress.update(bar.task, completed=step, total=steps, note=f"loss {loss:.3f}")
+        self.estimate.progressed(job, step / steps)
+        self.display.progress.update(self.all_jobs.task, note=_all_left(self.estimate, ""))
 
     def finished(self, job: Job, seconds: float) -> None:
         """Remove the job's bar and count it."""
         bar = self.bars.pop(job.key)
         bar.advance(bar.total)
-        self._count(f"{job.name}: done in {seconds:.0f} s")
+        self.estimate.progressed(job, 1.0)
+        self._count(f"{job.name}: done in {in_words(seconds)}")
 
     def _count(self, line: str) -> None:
         self.done += 1
         self.display.say(line)
         self.all_jobs.advance(self.done)
+
+
+def _all_left(estimate: Estimate, before: str = ", ") -> str:
+    """What to add to a line on one job; nothing where nothing can be guessed."""
+    seconds = estimate.seconds_left()
+    return "" if seconds is None else f"{before}all jobs: about {in_words(seconds)} left"

@@ -7,30 +7,23 @@ The server and the devices are processes of their own (`programs`); publishing g
 server's library, into the home that the server process serves.
 """
 
-import fcntl
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from simulator.corpora import prepare_corpus
 from simulator.environment import describe_environment
-from simulator.errors import RunFolderError, ScenarioError
-from simulator.jobs import run_jobs
-from simulator.measure import JOBS, measure_lines
-from simulator.plan import RunPlan, jobs_of, make_plan
+from simulator.job_runner import run_jobs
+from simulator.jobs import Job, is_finished
+from simulator.measure import measure_lines
+from simulator.plan import RunPlan, code_digest, jobs_of, make_plan
 from simulator.progress import Display
+from simulator.report.facts import RunFacts
 from simulator.report.page import write_report
-from simulator.report.rows import RESULTS
-from simulator.report.summary import RunFacts, Summary
-from simulator.scenario import Scenario, SyntheticSpeech
-from simulator.synthesis.corpus import CorpusPlan, write_corpus
-from simulator.synthesis.phrases import BUILTIN, Phrase, read_phrases, take_per_domain
-from speech.corpus import MANIFEST, Corpus
-
-CORPUS = "corpus"
-LOCK = ".lock"
+from simulator.report.report import Report
+from simulator.run_folder import CORPORA, JOBS, begin_record, locked
+from simulator.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -40,6 +33,8 @@ class RunOptions:
     Attributes:
         corpus: A given corpus folder; None where the scenario makes its own.
         out: Where everything goes.
+        cache: Where trained generations and synthetic corpora are kept, which other runs may
+            share; None: in `out`.
         resume: Go on with what is in `out`.
         workers: Processes at a time.
         command: The command line, for the record.
@@ -47,12 +42,23 @@ class RunOptions:
 
     corpus: Path | None
     out: Path
+    cache: Path | None
     resume: bool
     workers: int
     command: str
 
+    @property
+    def jobs(self) -> Path:
+        """The folders of the training jobs."""
+        return (self.cache or self.out) / JOBS
 
-def run(scenario: Scenario, options: RunOptions, display: Display) -> Summary:
+    @property
+    def corpora(self) -> Path:
+        """The synthetic corpora."""
+        return (self.cache or self.out) / CORPORA
+
+
+def run(scenario: Scenario, options: RunOptions, display: Display) -> Report:
     """Run a scenario from its corpus to its report.
 
     Raises:
@@ -61,115 +67,62 @@ def run(scenario: Scenario, options: RunOptions, display: Display) -> Summary:
     """
     started_at = datetime.now(UTC)
     with locked(options.out, options.resume):
-        plan = make_plan(scenario, prepare_corpus(scenario, options, display))
+        corpus = prepare_corpus(scenario, options.corpus, options.corpora, options.workers, display)
+        plan = make_plan(scenario, corpus)
         jobs = jobs_of(plan.lines)
-        run_jobs(jobs, options.out / JOBS, options.workers, display.watch_jobs(jobs))
-        measured = measure_lines(plan, options.out, options.workers, display)
+        _say_what_changed(plan, jobs, options, display)
+        run_jobs(jobs, options.jobs, options.workers, display.watch_jobs(jobs))
+        measured = measure_lines(plan, options.jobs, options.out, options.workers, display)
         facts = describe_run(plan, options, started_at)
         return write_report(options.out, facts, measured.rows, measured.catch_ups)
 
 
-@contextmanager
-def locked(out: Path, resume: bool) -> Iterator[None]:
-    """Be the only run in a folder.
-
-    Raises:
-        RunFolderError: another run is at work there, or an earlier one was and `resume` is not
-            asked for, or it holds something else, or it cannot be made.
-    """
-    try:
-        if out.is_dir() and any(out.iterdir()) and not _is_run(out):
-            raise RunFolderError(
-                f"{out}: expected a new folder, an empty one or an earlier run's, "
-                f"found other things: --out DIR chooses another"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / LOCK).open("w")
-    except OSError as error:
-        raise RunFolderError(f"{out}: expected a folder to write to: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunFolderError(f"{out}: another run is at work there") from error
-        if not resume and ((out / JOBS).exists() or (out / RESULTS).exists()):
-            raise RunFolderError(
-                f"{out}: holds an earlier run; --resume goes on with it, --out DIR starts another"
-            )
-        yield
-
-
-def _is_run(out: Path) -> bool:
-    return any((out / name).exists() for name in (LOCK, JOBS, RESULTS))
-
-
-def prepare_corpus(scenario: Scenario, options: RunOptions, display: Display) -> Corpus:
-    """The given corpus, or the scenario's own, made where it is not there yet.
-
-    Raises:
-        ScenarioError: the scenario needs a corpus and none is given.
-        CorpusError, SynthesisError
-    """
-    corpus = made_corpus(scenario, options)
-    if corpus is not None:
-        return corpus
-    plan, folder = synthetic_plan(scenario), synthetic_folder(scenario, options)
-    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
-    work = display.begin("synthetic speakers", plan.speakers)
-    write_corpus(folder, plan, options.workers, lambda done, _count: work.advance(done))
-    return Corpus.read(folder)
-
-
-def made_corpus(scenario: Scenario, options: RunOptions) -> Corpus | None:
-    """The corpus of a run, None where it is still to be made."""
-    if options.corpus is not None:
-        return Corpus.read(options.corpus)
-    folder = synthetic_folder(scenario, options)
-    return Corpus.read(folder) if (folder / MANIFEST).exists() else None
-
-
-def synthetic_folder(scenario: Scenario, options: RunOptions) -> Path:
-    """Where a run keeps the corpus that it makes."""
-    return options.out / CORPUS / synthetic_plan(scenario).key()
-
-
-def synthetic_plan(scenario: Scenario) -> CorpusPlan:
-    """The corpus that a scenario makes by itself.
-
-    Raises:
-        ScenarioError: it makes none.
-    """
-    if scenario.speech is None:
-        raise ScenarioError(f"scenario {scenario.name}: expected a corpus folder: --corpus DIR")
-    return CorpusPlan(_phrases(scenario.speech), scenario.speech.speakers, scenario.speech.seed)
+def _say_what_changed(
+    plan: RunPlan, jobs: Sequence[Job], options: RunOptions, display: Display
+) -> None:
+    """Compare with the run before, if there was one, and say what it means for its jobs."""
+    now = plan.scenario.to_json() | {
+        "corpus digest": plan.corpus.digest(),
+        "code of training": code_digest()[:12],
+    }
+    changes = begin_record(options.out, now)
+    if not changes:
+        return
+    display.say(f"this run differs from the one before in {options.out}:")
+    for change in changes:
+        display.say(f"  {change}")
+    fitting = sum(is_finished(options.jobs, job.key) for job in jobs)
+    display.say(
+        f"  {fitting} of {len(jobs)} jobs are finished and still fit; all others of before stay in "
+        f"{options.jobs}"
+    )
 
 
 def describe_run(plan: RunPlan, options: RunOptions, started_at: datetime) -> RunFacts:
     """Where the numbers come from."""
     scenario, corpus = plan.scenario, plan.corpus
     heard = {u.speaker for u in corpus.split("train").utterances}
+    targets = {str(line): scenario.target(line) for line in scenario.lines}
     return RunFacts(
         scenario=scenario.name,
         description=scenario.description,
+        task=scenario.task,
+        metric=scenario.metric,
         test_speech_is_real=corpus.is_real,
         corpus=str(corpus.folder),
         corpus_digest=corpus.digest(),
         test_speakers_unheard=heard.isdisjoint(u.speaker for u in corpus.split("test").utterances),
+        known=tuple(scenario.evolution.known(number) for number in range(scenario.generations)),
+        known_title=scenario.evolution.by.heading,
         seeds=scenario.seeds,
-        budget=str(scenario.budget_ratio),
-        budget_bytes=plan.budget_bytes,
+        sizes=tuple(str(size) for size in scenario.sizes),
+        targets={name: points for name, points in targets.items() if points is not None},
         model=scenario.model,
         parameters=plan.size.parameters,
-        steps=asdict(scenario.steps),
+        batch_size=scenario.batch_size,
+        steps={"default": scenario.steps.default, **scenario.steps.exceptions},
         command=options.command,
         started_at=started_at.isoformat(timespec="seconds"),
         seconds=(datetime.now(UTC) - started_at).total_seconds(),
         environment=describe_environment(),
     )
-
-
-def _phrases(speech: SyntheticSpeech) -> tuple[Phrase, ...]:
-    phrases = read_phrases(BUILTIN)
-    if speech.phrases_per_domain == 0:
-        return phrases
-    return take_per_domain(phrases, speech.phrases_per_domain)

@@ -1,74 +1,67 @@
 """Scenarios: what a run trains, publishes and measures.
 
-A scenario says how the data evolve (neural diff paper, 2.2: setting 2, the task grows by
-labels), which variants are compared, at which budget, and by how much training. It is written
-as a TOML file, see `scenario_file`.
+A scenario says what is learned, how the data evolve, which variants are compared at which sizes,
+and by how much training. It is written as a TOML file, see `scenario_file`.
 
-    >>> scenario.labels(1)
-    ('zero', 'one', 'two', 'three', 'four', 'five')
+    >>> scenario = find_scenario("digits")
+    >>> [str(line) for line in scenario.lines][:2]
+    ['bl', 'ft']
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from fractions import Fraction
+from dataclasses import dataclass, field
 
 from simulator.errors import ScenarioError
+from simulator.evolution import Evolution, Labels
+from simulator.lines import RECIPES, Line, Size, Variant, lines_of
+from simulator.scores import Metric, TaskName
 from speech.corpus import Corpus
-from speech.errors import CorpusError
-
-
-class Variant(StrEnum):
-    """A way to bring a model up to date (paper, 4)."""
-
-    BL = "bl"
-    BLC = "blc"
-    BL_INF = "bl_inf"
-    SPARSE = "sparse"
-    HASH = "hash"
-
-
-TITLES: Mapping[Variant, str] = {
-    Variant.BL: "BL",
-    Variant.BLC: "BLC",
-    Variant.BL_INF: "BL∞",
-    Variant.SPARSE: "sparse diff",
-    Variant.HASH: "hash diff",
-}
-"""The paper's names, as tables and plots print them."""
-
-
-class EvolveBy(StrEnum):
-    """Which column of the corpus the generations are lists of."""
-
-    TEXT = "text"
-    DOMAIN = "domain"
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Training steps of each recipe."""
+    """Training steps.
 
-    dense: int
-    compressed: int
-    sparse: int
-    hash: int
+    Attributes:
+        default: Of every recipe that is not an exception.
+        exceptions: By name of the recipe.
+
+    Raises:
+        ScenarioError: an exception is none of a recipe that the simulator uses.
+    """
+
+    default: int
+    exceptions: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a name that would never be asked for."""
+        for recipe in self.exceptions:
+            if recipe not in RECIPES.values():
+                known = " or ".join(RECIPES.values())
+                raise ScenarioError(f"steps: expected default or {known}, found {recipe!r}")
+
+    def of(self, recipe: str) -> int:
+        """The steps of a recipe."""
+        return self.exceptions.get(recipe, self.default)
 
 
 @dataclass(frozen=True)
 class SyntheticSpeech:
-    """A corpus that the run makes by itself.
+    """A corpus that the run makes by itself: of phrases, or of sentences.
 
     Attributes:
         speakers: How many speak.
         seed: Of speakers and rooms; not the seed of training.
-        phrases_per_domain: So many of each domain of the built-in list; 0 means all.
+        phrases_per_domain: So many of each domain of the built-in list; 0 means all. None: the
+            corpus consists of sentences.
+        sentences_per_speaker: Each speaker's own; 0 where the corpus consists of phrases.
     """
 
     speakers: int
     seed: int
-    phrases_per_domain: int
+    phrases_per_domain: int | None = None
+    sentences_per_speaker: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,22 +69,27 @@ class Scenario:
     """What a run does.
 
     Attributes:
-        generations: The labels that each generation adds.
-        budget_ratio: Bytes of a diff file relative to the model's float32 bytes.
+        sizes: Of every variant that has one.
         batch_size: Recordings a training step.
+        targets: Most points below BL, at every generation, in the mean over seeds; by line
+            ("paper_sparse 40x"), or by size ("1/100") for every diff of ours.
         speech: None: the corpus is given on the command line.
+
+    Raises:
+        ScenarioError: no run could do this.
     """
 
     name: str
     description: str
-    evolve_by: EvolveBy
-    generations: tuple[tuple[str, ...], ...]
+    task: TaskName
+    evolution: Evolution
     seeds: tuple[int, ...]
-    budget_ratio: Fraction
     model: str
     steps: Steps
     batch_size: int
     variants: tuple[Variant, ...]
+    sizes: tuple[Size, ...] = ()
+    targets: Mapping[str, float] = field(default_factory=dict)
     speech: SyntheticSpeech | None = field(default=None)
 
     def __post_init__(self) -> None:
@@ -101,61 +99,71 @@ class Scenario:
             raise ScenarioError(
                 f"name: expected letters, digits, '.', '_' and '-', found {self.name!r}"
             )
-        labels = [label for added in self.generations for label in added]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ScenarioError(f"generations: expected every label once, found {twice[0]!r} twice")
-        if not self.generations or not all(self.generations):
-            raise ScenarioError("generations: expected at least one label in each generation")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ScenarioError("seeds: expected at least one seed, each once")
-        if not self.variants or len(set(self.variants)) != len(self.variants):
-            raise ScenarioError("variants: expected at least one variant, each once")
+        for key, values in (("seeds", self.seeds), ("variants", self.variants)):
+            if not values or len(set(values)) != len(values):
+                raise ScenarioError(f"{key}: expected at least one, each once")
+        if len(set(self.sizes)) != len(self.sizes):
+            raise ScenarioError("sizes: expected each size once")
+        sized = [variant for variant in self.variants if variant.is_sized]
+        if sized and not self.sizes:
+            raise ScenarioError(f"sizes: expected at least one for {sized[0]}, found none")
 
-    def labels(self, generation: int) -> tuple[str, ...]:
-        """The labels that a generation knows: its own and all earlier ones."""
-        return tuple(label for added in self.generations[: generation + 1] for label in added)
+    @property
+    def generations(self) -> int:
+        """How many there are, generation 0 among them."""
+        return self.evolution.generations
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """What is compared."""
+        return lines_of(self.variants, self.sizes)
+
+    def target(self, line: Line) -> float | None:
+        """Most points that a line may lie below BL; None where nothing is said."""
+        of_size = self.targets.get(str(line.size)) if line.variant.is_ours else None
+        return self.targets.get(str(line), of_size)
+
+    @property
+    def metric(self) -> Metric:
+        """What the models are measured by."""
+        return Metric.of(self.task)
 
     def restrict(self, corpus: Corpus, generation: int) -> Corpus:
         """The utterances that belong to a generation.
 
         Raises:
-            ScenarioError: the corpus lacks one of its labels, or holds no recording of it to
-                train or to test on.
+            ScenarioError: the corpus lacks something; the message names the scenario.
         """
-        labels = self.labels(generation)
         try:
-            if self.evolve_by is EvolveBy.TEXT:
-                chosen = corpus.restrict(texts=labels)
-            else:
-                chosen = corpus.restrict(domains=labels)
-        except CorpusError as error:
-            hint = "name your own by --by text|domain --generations 'a,b;c;d'"
-            raise ScenarioError(f"scenario {self.name}: {error}; {hint}") from error
-        for split in ("train", "test"):
-            present = {getattr(u, self.evolve_by.value) for u in chosen.split(split).utterances}
-            for label in labels:
-                if label not in present:
-                    raise ScenarioError(
-                        f"{corpus.folder}: expected {split} recordings of {self.evolve_by} "
-                        f"{label!r}, found none"
-                    )
+            chosen = self.evolution.restrict(corpus, generation)
+        except ScenarioError as error:
+            raise ScenarioError(f"scenario {self.name}: {error}") from error
+        if self.task is TaskName.SLU and len(chosen.phrases()) < 2:
+            raise ScenarioError(
+                f"scenario {self.name}, generation {generation}: expected at least two phrases "
+                f"to tell apart, found {list(chosen.phrases())}"
+            )
         return chosen
 
-    def evolving(self, evolve_by: str | None, generations: str | None) -> "Scenario":
-        """This scenario with another evolution.
-
-        Args:
-            evolve_by: "text" or "domain"; None keeps it.
-            generations: Labels by comma, generations by semicolon ("a,b;c;d"); None keeps them.
-        """
-        changed = self
-        if evolve_by is not None:
-            if evolve_by not in set(EvolveBy):
-                raise ScenarioError(f"--by: expected text or domain, found {evolve_by!r}")
-            changed = replace(changed, evolve_by=EvolveBy(evolve_by))
-        if generations is not None:
-            lists = (part.split(",") for part in generations.split(";"))
-            named = tuple(tuple(label.strip() for label in part if label.strip()) for part in lists)
-            changed = replace(changed, generations=named)
-        return changed
+    def to_json(self) -> dict[str, object]:
+        """All of it by the names of the file, for records and for comparing two."""
+        evolution = self.evolution
+        if isinstance(evolution, Labels):
+            generations: list[object] = [list(labels) for labels in evolution.lists]
+        else:
+            generations = [float(share) for share in evolution.shares]
+        speech = {"kind": "given"} if self.speech is None else vars(self.speech)
+        return {
+            "name": self.name,
+            "task": self.task.value,
+            "evolve_by": evolution.by.value,
+            "generations": generations,
+            "seeds": list(self.seeds),
+            "model": self.model,
+            "batch_size": self.batch_size,
+            "variants": [variant.value for variant in self.variants],
+            "sizes": [str(size) for size in self.sizes],
+            "steps": {"default": self.steps.default, **self.steps.exceptions},
+            "corpus": {key: value for key, value in speech.items() if value is not None},
+            "targets": dict(self.targets),
+        }

@@ -3,10 +3,12 @@
     >>> find_scenario("digits").name
     'digits'
 
-simulator/scenarios/ holds the built-in ones; quickstart.toml explains every key. All keys are
-needed, so that a file shows all that its run depends on, and an unknown one is a mistake.
+simulator/scenarios/ holds the built-in ones; quickstart.toml explains every key. All keys but
+[targets] are needed, so that a file shows all that its run depends on, and an unknown one is a
+mistake.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from fractions import Fraction
@@ -15,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from simulator.errors import ScenarioError
-from simulator.scenario import EvolveBy, Scenario, Steps, SyntheticSpeech, Variant
+from simulator.evolution import Evolution, EvolveBy, Labels, Shares
+from simulator.lines import Line, Size, Variant
+from simulator.scenario import Scenario, Steps, SyntheticSpeech
+from simulator.scores import TaskName
 
 
 def builtin_names() -> tuple[str, ...]:
@@ -67,38 +72,57 @@ def _scenario(table: "_Table") -> Scenario:
     scenario = Scenario(
         name=table.text("name"),
         description=table.text("description"),
-        evolve_by=EvolveBy(table.choice("evolve_by", list(EvolveBy))),
-        generations=tuple(
-            _texts("generations", added) for added in table.list("generations", "lists of labels")
+        task=TaskName(table.choice("task", list(TaskName))),
+        evolution=_evolution(
+            EvolveBy(table.choice("evolve_by", list(EvolveBy))),
+            table.list("generations", "labels or shares"),
         ),
         seeds=tuple(_whole("seeds", seed, 0) for seed in table.list("seeds", "whole numbers")),
-        budget_ratio=_ratio(table.text("budget")),
         model=table.text("model"),
         steps=_steps(table.table("steps")),
         batch_size=table.whole("batch_size", 1),
         variants=tuple(_variant(name) for name in table.list("variants", "names")),
+        sizes=tuple(_size("sizes", size) for size in table.list("sizes", "sizes")),
+        targets=_targets(table.table("targets", is_optional=True)),
         speech=_speech(table.table("corpus")),
     )
     table.finish()
     return scenario
 
 
+def _evolution(by: EvolveBy, generations: list[Any]) -> Evolution:
+    if by is not EvolveBy.SHARE:
+        return Labels(by, tuple(_texts("generations", added) for added in generations))
+    return Shares(tuple(Fraction(str(_number("generations", share))) for share in generations))
+
+
 def _steps(table: "_Table") -> Steps:
-    steps = Steps(
-        **{name: table.whole(name, 1) for name in ("dense", "compressed", "sparse", "hash")}
-    )
-    table.finish()
-    return steps
+    default = table.whole("default", 1)
+    return Steps(default, {name: table.whole(name, 1) for name in table.keys_left()})
+
+
+def _targets(table: "_Table") -> dict[str, float]:
+    return {_target(name): table.number(name) for name in table.keys_left()}
+
+
+def _target(name: str) -> str:
+    """The name of a line or a size as programs write it."""
+    variant, _, size = name.rpartition(" ")
+    if not variant:
+        return str(Size.parse(size))
+    return str(Line(_variant(variant), Size.parse(size)))
 
 
 def _speech(table: "_Table") -> SyntheticSpeech | None:
     if table.choice("kind", ["synthetic", "given"]) == "given":
         table.finish()
         return None
+    of_phrases = "sentences_per_speaker" not in table.keys_left()
     speech = SyntheticSpeech(
         speakers=table.whole("speakers", 2),
         seed=table.whole("seed", 0),
-        phrases_per_domain=table.whole("phrases_per_domain", 0),
+        phrases_per_domain=table.whole("phrases_per_domain", 0) if of_phrases else None,
+        sentences_per_speaker=0 if of_phrases else table.whole("sentences_per_speaker", 1),
     )
     table.finish()
     return speech
@@ -110,14 +134,10 @@ def _variant(name: Any) -> Variant:
     return Variant(name)
 
 
-def _ratio(text: str) -> Fraction:
-    try:
-        ratio = Fraction(text.replace(" ", ""))
-    except (ValueError, ZeroDivisionError):
-        ratio = Fraction(0)
-    if not 0 < ratio <= 1:
-        raise ScenarioError(f"budget: expected a ratio such as '1/40', found {text!r}")
-    return ratio
+def _size(key: str, text: Any) -> Size:
+    if not isinstance(text, str):
+        raise ScenarioError(f"{key}: expected sizes such as '1/100' or '40x', found {text!r}")
+    return Size.parse(text)
 
 
 def _texts(key: str, value: Any) -> tuple[str, ...]:
@@ -130,6 +150,12 @@ def _whole(key: str, value: Any, least: int) -> int:
     # bool is an int to Python, but not to whoever writes a scenario.
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ScenarioError(f"{key}: expected a whole number of {least} or more, found {value!r}")
+    return value
+
+
+def _number(key: str, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ScenarioError(f"{key}: expected a number, found {value!r}")
     return value
 
 
@@ -165,11 +191,18 @@ class _Table:
             raise ScenarioError(f"{self._path(key)}: expected a list of {of}, found {value!r}")
         return value
 
-    def table(self, key: str) -> "_Table":
-        value = self._take(key)
+    def number(self, key: str) -> float:
+        return _number(self._path(key), self._take(key))
+
+    def table(self, key: str, is_optional: bool = False) -> "_Table":
+        value = {} if is_optional and key not in self._content else self._take(key)
         if not isinstance(value, dict):
             raise ScenarioError(f"{self._path(key)}: expected a table, found {value!r}")
         return _Table(value, name=self._path(key))
+
+    def keys_left(self) -> tuple[str, ...]:
+        """Those that nobody read yet."""
+        return tuple(self._content)
 
     def finish(self) -> None:
         for key in self._content:

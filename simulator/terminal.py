@@ -16,7 +16,7 @@ INTERRUPTED = 130
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, metavar="N", help="Processes at a time; else one a core."),
+    typer.Option("--workers", min=1, metavar="N", help="Processes at a time; else one a core."),
 ]
 
 

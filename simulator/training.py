@@ -1,7 +1,8 @@
 """The training jobs: what a worker process does to learn a generation, and to measure one.
 
 A job leaves the encoded diff with graph and card, ready to be published, and the weights that
-the diff leads to, for the jobs that build on it.
+the diff leads to, for the jobs that build on it. A training that is killed leaves a checkpoint,
+from which the next attempt goes on.
 """
 
 from collections.abc import Mapping
@@ -10,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from diffcodec import Layout, ParameterSet, apply, decode
+from simulator.evolution import Evolution
 from simulator.jobs import Progress
-from simulator.scenario import Scenario
-from speech.card import Card
+from simulator.paper_bytes import paper_bytes
+from simulator.scores import TaskName
 from speech.corpus import Corpus
 
 DIFF, GRAPH, CARD = "generation.ndiff", "model.onnx", "card.json"
 WEIGHTS, LAYOUT = "weights.bin", "layout.json"
+
+OLD_NAMES = {"compressed_sparse": "compressed"}
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,26 @@ class TrainingArguments:
     """One generation to learn; travels to the worker process."""
 
     recipe: str
+    task: TaskName
     corpus_folder: Path
-    scenario: Scenario
+    evolution: Evolution
+    model: str
+    steps: int
+    batch_size: int
     generation: int
     seed: int
     budget_bytes: int | None
+    nominal_ratio: float | None
 
 
 @dataclass(frozen=True)
 class StaticArguments:
     """A generation 0 to measure on the tasks of all generations."""
 
+    task: TaskName
     corpus_folder: Path
-    scenario: Scenario
+    evolution: Evolution
+    model: str
 
 
 def train(
@@ -47,39 +58,40 @@ def train(
     import torch
 
     from server.training.recipes import TrainingRequest, train_generation
-    from server.training.slu.evaluate import accuracy
-    from server.training.slu.model import CONFIGS
+    from simulator.tasks import server_score
 
     torch.set_num_threads(1)
-    scenario = arguments.scenario
-    corpus = scenario.restrict(Corpus.read(arguments.corpus_folder), arguments.generation)
+    corpus = arguments.evolution.restrict(
+        Corpus.read(arguments.corpus_folder), arguments.generation
+    )
     base = _read_weights(next(iter(parents.values()))) if parents else None
     request = TrainingRequest(
-        recipe=arguments.recipe,
+        recipe=OLD_NAMES.get(arguments.recipe, arguments.recipe),
         corpus=corpus,
         base=base,
         budget_bytes=arguments.budget_bytes,
-        config=scenario.model,
-        steps=getattr(scenario.steps, arguments.recipe),
+        config=arguments.model,
+        steps=arguments.steps,
         seed=arguments.seed,
         generation=arguments.generation,
-        batch_size=scenario.batch_size,
+        batch_size=arguments.batch_size,
     )
     trained = train_generation(request, progress)
-    weights = apply(base, decode(trained.diff, None if base is None else base.layout).diff)
+    diff = decode(trained.diff, None if base is None else base.layout).diff
+    weights, card = apply(base, diff), trained.card.to_json()
     (folder / DIFF).write_bytes(trained.diff)
     (folder / GRAPH).write_bytes(trained.graph)
-    (folder / CARD).write_text(trained.card.to_json(), encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
     (folder / LAYOUT).write_text(weights.layout.to_json(), encoding="utf-8")
     weights.write(folder / WEIGHTS)
-    test = corpus.split("test")
-    parameters = weights.layout.parameter_count
+    parameters, test = weights.layout.parameter_count, corpus.split("test")
     return {
         "digest": weights.digest().hex(),
         "file_bytes": len(trained.diff),
+        "paper_bytes": paper_bytes(arguments.recipe, trained.free_parameters, diff),
         "parameters": parameters,
         "nominal_ratio": parameters / max(1, trained.free_parameters),
-        "accuracy": accuracy(weights, CONFIGS[scenario.model], test, trained.card.phrases),
+        "score": server_score(arguments.task, arguments.model, weights, card, test),
         "loss": trained.loss,
         "seconds": trained.seconds,
     }
@@ -88,23 +100,22 @@ def train(
 def measure_static(
     arguments: StaticArguments, _folder: Path, parents: Mapping[str, Path], _progress: Progress
 ) -> Mapping[str, Any]:
-    """Measure a generation 0, with the phrases it knows, on the tasks of all generations."""
+    """Measure a generation 0, with the card it has, on the tasks of all generations."""
     import torch
 
-    from server.training.slu.evaluate import accuracy
-    from server.training.slu.model import CONFIGS
+    from simulator.tasks import server_score
 
     torch.set_num_threads(1)
     (first,) = parents.values()
     weights = _read_weights(first)
-    phrases = Card.from_json((first / CARD).read_text(encoding="utf-8")).phrases
-    scenario, corpus = arguments.scenario, Corpus.read(arguments.corpus_folder)
+    card = (first / CARD).read_text(encoding="utf-8")
+    corpus, evolution = Corpus.read(arguments.corpus_folder), arguments.evolution
     tests = (
-        scenario.restrict(corpus, generation).split("test")
-        for generation in range(len(scenario.generations))
+        evolution.restrict(corpus, generation).split("test")
+        for generation in range(evolution.generations)
     )
-    config = CONFIGS[scenario.model]
-    return {"accuracies": [accuracy(weights, config, test, phrases) for test in tests]}
+    scores = [server_score(arguments.task, arguments.model, weights, card, t) for t in tests]
+    return {"scores": scores}
 
 
 def _read_weights(folder: Path) -> ParameterSet:

@@ -1,5 +1,6 @@
 """report.html: one file, no scripts, nothing loaded from elsewhere."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,53 +8,62 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from simulator.errors import RunFolderError
+from simulator.lines import TITLES
 from simulator.report import plots, table
+from simulator.report.facts import SUMMARY, CatchUp, RunFacts, read_facts
+from simulator.report.paper_table import paper_tables
+from simulator.report.report import Report, make_report
 from simulator.report.rows import Row, read_rows, write_rows
-from simulator.report.summary import (
-    CatchUp,
-    RunFacts,
-    Summary,
-    read_facts,
-    summarise,
-    write_summary,
-)
 
 PAGE = "report.html"
 
 
 def write_report(
     folder: Path, facts: RunFacts, rows: Iterable[Row], catch_ups: Iterable[CatchUp]
-) -> Summary:
+) -> Report:
     """Write results.jsonl, summary.json and report.html.
 
     Raises:
         RunFolderError: the folder cannot be written to.
     """
     rows = tuple(rows)
-    summary = summarise(facts, rows, catch_ups)
+    report = make_report(facts, rows, catch_ups)
+    summary = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
     try:
         write_rows(folder, rows)
-        write_summary(folder, summary)
-        (folder / PAGE).write_text(render(summary), encoding="utf-8")
+        unfinished = folder / (SUMMARY + ".new")
+        unfinished.write_text(summary, encoding="utf-8")
+        unfinished.rename(folder / SUMMARY)
+        (folder / PAGE).write_text(render(report), encoding="utf-8")
     except OSError as error:
         raise RunFolderError(
             f"{folder}: expected a folder to write to: {error.strerror}"
         ) from error
-    return summary
+    return report
 
 
-def rebuild_report(folder: Path) -> Summary:
-    """Make summary.json and report.html again from results.jsonl and the facts of the run.
+def read_report(folder: Path) -> Report:
+    """The report of a run, from results.jsonl and the facts of the run; writes nothing.
 
     Raises:
         RunFolderError: the folder holds no run.
     """
     rows = read_rows(folder)
     facts, catch_ups = read_facts(folder)
-    return write_report(folder, facts, rows, catch_ups)
+    return make_report(facts, rows, catch_ups)
 
 
-def render(summary: Summary) -> str:
+def rebuild_report(folder: Path) -> Report:
+    """Make summary.json and report.html again from results.jsonl and the facts of the run.
+
+    Raises:
+        RunFolderError: the folder holds no run, or cannot be written to.
+    """
+    report = read_report(folder)
+    return write_report(folder, report.facts, report.summary.rows, report.summary.catch_ups)
+
+
+def render(report: Report) -> str:
     """The page as text."""
     environment = Environment(
         loader=PackageLoader("simulator.report", "templates"),
@@ -62,13 +72,15 @@ def render(summary: Summary) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    columns = table.columns_of(report)
     return environment.get_template(PAGE).render(
-        summary=summary,
-        facts=summary.facts,
-        title=table.title(summary),
-        columns=table.COLUMNS,
-        lines=table.lines(summary),
+        report=report,
+        facts=report.facts,
+        titles=TITLES,
+        papers=paper_tables(report.summary),
+        columns=columns,
+        lines=table.printed(report, columns),
         zip=zip,
-        accuracy_plot=Markup(plots.accuracy_plot(summary)),  # noqa: S704 - drawn by us
-        wire_plot=Markup(plots.wire_plot(summary)),  # noqa: S704 - drawn by us
+        score_plot=Markup(plots.score_plot(report)),  # noqa: S704 - drawn by us
+        bytes_plot=Markup(plots.bytes_plot(report)),  # noqa: S704 - drawn by us
     )

@@ -1,21 +1,19 @@
 """Plots as SVG that takes its text colour from the page, so that light and dark both read."""
 
-import io
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from simulator.report.summary import Cell, Spread, Summary
-from simulator.scenario import TITLES, Variant
-
-INK = "#010203"
-"""Stands for the page's text colour in the SVG."""
+from simulator.lines import TITLES, Variant
+from simulator.report.curves import Curve
+from simulator.report.report import Report
+from simulator.report.summary import Spread
+from simulator.report.svg import INK, drawing, to_svg
 
 
 class Style(NamedTuple):
@@ -23,74 +21,103 @@ class Style(NamedTuple):
 
     colour: str
     marker: str
-    dash: str
+    dash: str = "-"
 
 
-# Middle tones of the Okabe-Ito palette: distinct to the colour-blind, on white and on black.
+# Middle tones of the Okabe-Ito palette and its neighbours: distinct on white and on black.
 STYLES = {
-    Variant.BL: Style("#7a7a7a", "o", "-"),
-    Variant.BLC: Style("#d55e00", "s", "-"),
+    Variant.BL: Style("#7a7a7a", "o"),
+    Variant.FT: Style("#8c6bb1", "P"),
     Variant.BL_INF: Style("#a0a0a0", "x", ":"),
-    Variant.SPARSE: Style("#0a84d0", "D", "-"),
-    Variant.HASH: Style("#00a078", "^", "-"),
+    Variant.BLC_SPARSE: Style("#d55e00", "s"),
+    Variant.BLC_HASH: Style("#c98a00", "v"),
+    Variant.PAPER_SPARSE: Style("#56a0d3", "D", "--"),
+    Variant.PAPER_HASH: Style("#4db39a", "^", "--"),
+    Variant.SPARSE: Style("#0a6fc0", "D"),
+    Variant.HASH: Style("#008a66", "^"),
+    Variant.LOWRANK: Style("#c2549d", "p"),
+    Variant.AUTO: Style("#e0393e", "*"),
+    Variant.LORA: Style("#93651c", "X", "--"),
 }
 
-DODGE = 0.07
-"""How far apart variants stand at one generation, in generations."""
+PANELS_ABREAST = 2
 
 
-Points = Sequence[tuple[int, Spread]]
-"""A variant's values by generation."""
+def score_plot(report: Report) -> str:
+    """Score on the device by generation: a panel for each size, BL and its like in all."""
+    sizes: list[str | None] = list(
+        dict.fromkeys(str(line.size) for line in report.summary.lines if line.size is not None)
+    ) or [None]
+    abreast = min(PANELS_ABREAST, len(sizes))
+    down = math.ceil(len(sizes) / abreast)
+    with drawing():
+        figure = Figure(figsize=(7.2 if abreast == 1 else 5.4 * abreast, 3.8 * down))
+        figure.set_layout_engine("constrained")
+        grid = figure.subplots(down, abreast, squeeze=False, sharey=True)
+        panels = [panel for row in grid for panel in row]
+        for panel, size in zip(panels, sizes, strict=False):
+            _draw_generations(panel, report, size)
+            if len(sizes) > 1:
+                panel.set_title(str(size).replace("x", "×"), color=INK, fontsize=11, loc="left")
+        for panel in panels[len(sizes) :]:
+            panel.set_axis_off()
+        _legend(figure, panels)
+        return to_svg(figure)
 
 
-def accuracy_plot(summary: Summary) -> str:
-    """Accuracy on the device by generation: a line for each variant, its range as a band."""
-    with _style():
-        figure, axes = _new_plot("accuracy on the device, %")
-        for variant, points in _points(summary, lambda cell: cell.device_accuracy):
-            generations = [generation for generation, _ in points]
-            means = [100 * spread.mean for _, spread in points]
-            axes.plot(generations, means, **_look(variant), linewidth=2)
-            if any(spread.min < spread.max for _, spread in points):
-                lows = [100 * spread.min for _, spread in points]
-                highs = [100 * spread.max for _, spread in points]
-                colour = STYLES[variant].colour
-                axes.fill_between(generations, lows, highs, color=colour, alpha=0.15, linewidth=0)
-        return _finish(figure, axes)
+def bytes_plot(report: Report) -> str:
+    """Score on the device against bytes of a file, logarithmic; bars are ranges over seeds."""
+    with drawing():
+        figure = Figure(figsize=(10.8, 5.0), layout="constrained")
+        axes = figure.add_subplot()
+        for curve in report.curves:
+            _draw_curve(axes, curve)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(_bytes_label))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        _dress(axes, "bytes of an update", f"{report.facts.metric.heading}, over all updates")
+        _legend(figure, [axes])
+        return to_svg(figure)
 
 
-def wire_plot(summary: Summary) -> str:
-    """Bytes on the wire by generation, logarithmic: a dot for each variant, side by side."""
-    with _style():
-        figure, axes = _new_plot("bytes on the wire")
-        for variant, points in _points(summary, lambda cell: cell.wire_bytes):
-            # Diffs that use the same budget would hide each other.
-            aside = DODGE * (list(Variant).index(variant) - (len(Variant) - 1) / 2)
-            places = [generation + aside for generation, _ in points]
-            means = [spread.mean for _, spread in points]
-            axes.plot(places, means, **_look(variant) | {"linestyle": "none"})
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(_bytes_label))
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        return _finish(figure, axes)
-
-
-def _style() -> AbstractContextManager[None]:
-    return mpl.rc_context({"svg.fonttype": "none", "font.size": 11, "svg.hashsalt": "neuraldiff"})
-
-
-def _points(
-    summary: Summary, value: Callable[[Cell], Spread | None]
-) -> Iterator[tuple[Variant, Points]]:
+def _draw_generations(axes: Axes, report: Report, size: str | None) -> None:
     for variant in Variant:
-        points = [
-            (cell.generation, spread)
-            for cell in summary.cells
-            if cell.variant is variant and (spread := value(cell)) is not None
+        cells = [
+            cell
+            for cell in report.summary.cells
+            if cell.variant is variant and cell.size in (None, size)
         ]
-        if points:
-            yield variant, points
+        if not cells:
+            continue
+        generations = [cell.generation for cell in cells]
+        spreads = [cell.device_score for cell in cells]
+        axes.plot(generations, _percent(spreads, "mean"), **_look(variant), linewidth=2)
+        if any(spread.min < spread.max for spread in spreads):
+            lows, highs = _percent(spreads, "min"), _percent(spreads, "max")
+            colour = STYLES[variant].colour
+            axes.fill_between(generations, lows, highs, color=colour, alpha=0.13, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _dress(axes, "generation", f"{report.facts.metric.heading} on the device")
+
+
+def _draw_curve(axes: Axes, curve: Curve) -> None:
+    look = _look(curve.variant) | {"label": curve.title}
+    if curve.in_papers_format:
+        look |= {"linestyle": ":", "fillstyle": "none"}
+    spreads = [point.score for point in curve.points]
+    means = _percent(spreads, "mean")
+    below = [mean - low for mean, low in zip(means, _percent(spreads, "min"), strict=True)]
+    above = [high - mean for mean, high in zip(means, _percent(spreads, "max"), strict=True)]
+    places = [point.bytes.mean for point in curve.points]
+    axes.errorbar(places, means, yerr=[below, above], capsize=2, elinewidth=1, **look)
+    if curve.variant in (Variant.BL, Variant.FT):
+        # Nothing at fewer bytes: how far the others are from it is what the plot is for.
+        axes.axhline(means[0], color=look["color"], linewidth=1, linestyle=":")
+
+
+def _percent(spreads: Sequence[Spread], of: str) -> list[float]:
+    return [100 * float(getattr(spread, of)) for spread in spreads]
 
 
 def _look(variant: Variant) -> dict[str, Any]:
@@ -99,26 +126,30 @@ def _look(variant: Variant) -> dict[str, Any]:
     return look | {"markersize": 6, "label": TITLES[variant]}
 
 
-def _new_plot(label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel("generation", color=INK)
-    axes.set_ylabel(label, color=INK)
-    return figure, axes
-
-
-def _finish(figure: Figure, axes: Axes) -> str:
-    """Dress the axes and draw."""
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+def _dress(axes: Axes, along: str, up: str) -> None:
+    axes.set_xlabel(along, color=INK)
+    axes.set_ylabel(up, color=INK)
     axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
     axes.tick_params(which="both", colors=INK, length=0)
     for name, spine in axes.spines.items():
         spine.set_visible(name == "bottom")
         spine.set_color(INK)
-    axes.legend(
-        ncols=5, frameon=False, labelcolor=INK, loc="lower left", bbox_to_anchor=(-0.02, 1.0)
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One for all panels, each entry once."""
+    entries: dict[str, Artist] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(str(label), handle)
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside upper left",
+        ncols=min(6, len(entries)),
+        frameon=False,
+        labelcolor=INK,
     )
-    return _to_svg(figure)
 
 
 def _bytes_label(value: float, _position: int) -> str:
@@ -126,14 +157,3 @@ def _bytes_label(value: float, _position: int) -> str:
         if value >= size:
             return f"{value / size:g} {unit}"
     return f"{value:g} B"
-
-
-def _to_svg(figure: Figure) -> str:
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    figure_svg = file.getvalue()
-    svg = figure_svg[figure_svg.index("<svg") :]
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    # The white background of figure and axes goes; the page shows through.
-    return svg.replace("fill: #ffffff", "fill: none").replace(INK, "currentColor")

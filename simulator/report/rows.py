@@ -6,29 +6,33 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from simulator.errors import RunFolderError
-from simulator.scenario import Variant
+from simulator.errors import RunFolderError, ScenarioError
+from simulator.lines import Line, Variant
+from simulator.scores import Metric
 
 RESULTS = "results.jsonl"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one variant did at one generation, for one seed.
+    """What one line did at one generation, for one seed.
 
     None stands where nothing was sent: the device that is never updated.
 
     Attributes:
-        added: The labels that came with this generation.
-        phrases: How many phrases the model tells apart.
-        test_recordings: How many recordings both accuracies are shares of.
-        device_accuracy: By the edge client's own process, 0..1.
-        server_accuracy: By the server for the same weights, 0..1.
+        size: As it was asked for, "1/100" or "40x"; None where the variant has none.
+        metric: What both scores are.
+        added: What came with this generation: labels, or a share of the recordings.
+        phrases: How many texts are to be recognised.
+        test_recordings: How many recordings both scores are over.
+        device_score: By the edge client's own process, 0..1 (a WER may be larger).
+        server_score: By the server for the same weights.
         file_bytes: Size of the .ndiff file that the device applied.
+        paper_bytes: The same as the paper counts: 8 bytes a non-zero, 4 bytes an entry.
         float32_bytes: Size of the model's weights.
         bytes_sent: Everything that the device sent on the wire for this update.
         bytes_received: Everything that it received.
-        nominal_ratio: Parameters per stored value (the paper's compression factor).
+        nominal_ratio: Parameters per free value (the paper's compression ratio).
         apply_s: Time to rebuild and check the weights.
         peak_bytes: Largest resident memory of the device's update process.
     """
@@ -36,20 +40,28 @@ class Row:
     seed: int
     generation: int
     variant: Variant
+    size: str | None
+    metric: Metric
     added: tuple[str, ...]
     phrases: int
     test_recordings: int
-    device_accuracy: float
-    server_accuracy: float
+    device_score: float
+    server_score: float
     float32_bytes: int
     device_digest: str
     server_digest: str
     file_bytes: int | None = None
+    paper_bytes: int | None = None
     bytes_sent: int | None = None
     bytes_received: int | None = None
     nominal_ratio: float | None = None
     apply_s: float | None = None
     peak_bytes: int | None = None
+
+    @property
+    def line(self) -> Line:
+        """What was measured."""
+        return Line.named(self.variant, self.size)
 
     @property
     def wire_bytes(self) -> int | None:
@@ -82,10 +94,18 @@ class Row:
         """Read a line of results.jsonl.
 
         Raises:
-            KeyError, ValueError, TypeError: a value is missing or of another kind.
+            KeyError, ValueError, TypeError, ScenarioError: a value is missing or of another kind.
         """
         known = {field.name: content[field.name] for field in fields(cls)}
-        return cls(**known | {"variant": Variant(known["variant"]), "added": tuple(known["added"])})
+        line = Line.named(known["variant"], known["size"])
+        return cls(
+            **known
+            | {
+                "variant": line.variant,
+                "metric": Metric(known["metric"]),
+                "added": tuple(known["added"]),
+            }
+        )
 
 
 def write_rows(folder: Path, rows: Iterable[Row]) -> None:
@@ -109,7 +129,7 @@ def read_rows(folder: Path) -> tuple[Row, ...]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             rows.append(Row.from_json(json.loads(line)))
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, ScenarioError) as error:
             raise RunFolderError(
                 f"{path}, line {number}: expected a result row, found {line[:60]!r}"
             ) from error

@@ -1,6 +1,6 @@
-"""The table of a run, for a terminal and for the page."""
+"""The tables of a run, for a terminal and for the page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -9,11 +9,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from simulator.report.summary import Cell, Spread, Summary
-from simulator.scenario import TITLES
+from simulator.lines import TITLES
+from simulator.report.curves import BestAtSize
+from simulator.report.paper_table import PaperTable, paper_tables
+from simulator.report.report import Report
+from simulator.report.summary import Cell
+from simulator.report.wording import NOTHING, count, labels, points, score
 
-NOTHING = "–"
-WIDTH_WITHOUT_TERMINAL = 170
+WIDTH_WITHOUT_TERMINAL = 210
 """A pipe has no width; 80 columns would break every cell."""
 
 
@@ -28,65 +31,32 @@ class Column:
     is_detail: bool = False
 
 
-COLUMNS = (
-    Column("gen", lambda cell: str(cell.generation), is_per_generation=True),
-    Column("added", lambda cell: _labels(cell.added), is_number=False, is_per_generation=True),
-    Column("variant", lambda cell: TITLES[cell.variant], is_number=False),
-    Column("device %", lambda cell: percent(cell.device_accuracy)),
-    Column("server %", lambda cell: percent(cell.server_accuracy), is_detail=True),
-    Column("file bytes", lambda cell: number(cell.file_bytes, "{:,.0f}")),
-    Column("ratio", lambda cell: number(cell.file_ratio, "1/{:.3g}")),
-    Column("sent", lambda cell: number(cell.bytes_sent, "{:,.0f}"), is_detail=True),
-    Column("received", lambda cell: number(cell.bytes_received, "{:,.0f}")),
-    Column("nominal", lambda cell: number(cell.nominal_ratio, "{:,.1f}×"), is_detail=True),
-    Column("apply s", lambda cell: number(cell.apply_s, "{:.3f}"), is_detail=True),
-    Column("peak MB", lambda cell: number(cell.peak_bytes, "{:.0f}", unit=1e6), is_detail=True),
-    Column("digest", lambda cell: "ok" if cell.digest_ok else "WRONG", is_number=False),
-)
-
-
-def title(summary: Summary) -> str:
-    """What was run, on which speech, over how many seeds."""
-    facts = summary.facts
-    seeds = f"{len(facts.seeds)} seed" + ("s" if len(facts.seeds) > 1 else "")
+def columns_of(report: Report) -> tuple[Column, ...]:
+    """All columns, under the names of the run's metric."""
+    metric = "WER %" if report.facts.metric == "wer" else "%"
     return (
-        f"{facts.scenario} · test speech: {facts.speech_title} · budget {facts.budget} of "
-        f"float32 = {facts.budget_bytes:,} bytes · {seeds}"
+        Column("gen", lambda cell: str(cell.generation), is_per_generation=True),
+        Column("added", lambda cell: labels(cell.added), is_number=False, is_per_generation=True),
+        Column("variant", lambda cell: TITLES[cell.variant], is_number=False),
+        Column("size", lambda cell: (cell.size or NOTHING).replace("x", "×")),
+        Column(f"device {metric}", lambda cell: score(cell.device_score)),
+        Column("below BL", lambda cell: points(cell.below_bl)),
+        Column("below FT", lambda cell: points(cell.below_ft)),
+        Column(f"server {metric}", lambda cell: score(cell.server_score), is_detail=True),
+        Column("file bytes", lambda cell: count(cell.file_bytes)),
+        Column("ratio", lambda cell: count(cell.file_ratio, "1/{:.3g}")),
+        Column("nominal", lambda cell: count(cell.nominal_ratio, "{:,.1f}×")),
+        Column("paper bytes", lambda cell: count(cell.paper_bytes), is_detail=True),
+        Column("sent", lambda cell: count(cell.bytes_sent), is_detail=True),
+        Column("received", lambda cell: count(cell.bytes_received)),
+        Column("apply s", lambda cell: count(cell.apply_s, "{:.3f}"), is_detail=True),
+        Column("peak MB", lambda cell: count(cell.peak_bytes, "{:.0f}", 1e6), is_detail=True),
+        Column("digest", lambda cell: "ok" if cell.digest_ok else "WRONG", is_number=False),
     )
-
-
-def print_table(summary: Summary, console: Console) -> None:
-    """Print title, table and findings; without details where they have no room."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=WIDTH_WITHOUT_TERMINAL)
-    table = _table(summary, COLUMNS)
-    endless = console.options.update(width=1_000)
-    if Measurement.get(console, endless, table).maximum > console.width:
-        table = _table(summary, [column for column in COLUMNS if not column.is_detail])
-        table.caption = "the report has more columns"
-    console.print(Text(title(summary), style="bold"))
-    console.print(table)
-    for finding in summary.findings:
-        mark = {True: "✓", False: "✗", None: "·"}[finding.holds]
-        console.print(Text(f"{mark} {finding.text}"), highlight=False)
-
-
-def _table(summary: Summary, columns: Sequence[Column]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left", header_style="bold"
-    )
-    for column in columns:
-        justify: JustifyMethod = "right" if column.is_number else "left"
-        table.add_column(column.heading, justify=justify, no_wrap=column.heading != "added")
-    for line in lines(summary, columns):
-        if line.is_first and table.rows:
-            table.add_row()
-        table.add_row(*line.texts)
-    return table
 
 
 @dataclass(frozen=True)
-class Line:
+class Printed:
     """A cell in print; what belongs to the generation stands on its first line alone."""
 
     cell: Cell
@@ -94,32 +64,97 @@ class Line:
     texts: tuple[str, ...]
 
 
-def lines(summary: Summary, columns: Sequence[Column] = COLUMNS) -> list[Line]:
+def printed(report: Report, columns: Sequence[Column]) -> list[Printed]:
     """The body of the table."""
-    printed: list[Line] = []
-    for cell in summary.cells:
-        is_first = not printed or printed[-1].cell.generation != cell.generation
+    lines: list[Printed] = []
+    for cell in report.summary.cells:
+        is_first = not lines or lines[-1].cell.generation != cell.generation
         texts = (
             column.text(cell) if is_first or not column.is_per_generation else ""
             for column in columns
         )
-        printed.append(Line(cell, is_first, tuple(texts)))
-    return printed
+        lines.append(Printed(cell, is_first, tuple(texts)))
+    return lines
 
 
-def percent(spread: Spread) -> str:
-    """98.2, or with several seeds 98.2 (97.5–98.8)."""
-    mean = f"{100 * spread.mean:.1f}"
-    if spread.min == spread.max:
-        return mean
-    return f"{mean} ({100 * spread.min:.1f}–{100 * spread.max:.1f})"
+def print_report(report: Report, console: Console) -> None:
+    """Print title, tables and findings.
+
+    Where the paper's table applies it is printed in place of the long one, which the page has.
+    """
+    if not console.is_terminal:
+        console = Console(file=console.file, width=WIDTH_WITHOUT_TERMINAL)
+    console.print(Text(report.facts.title, style="bold"))
+    for table in _tables(report, console):
+        console.print(table)
+    for finding in report.findings:
+        mark = {True: "✓", False: "✗", None: "·"}[finding.holds]
+        console.print(Text(f"{mark} {finding.text}"), highlight=False)
 
 
-def number(spread: Spread | None, form: str, unit: float = 1.0) -> str:
-    """The mean, or a dash where nothing was measured."""
-    return NOTHING if spread is None else form.format(spread.mean / unit)
+def _tables(report: Report, console: Console) -> Iterator[Table]:
+    papers = paper_tables(report.summary)
+    yield from (_paper_table(paper) for paper in papers)
+    if not papers:
+        yield _fitting_table(report, console)
+    if report.best_at_sizes:
+        yield best_table(report.best_at_sizes)
 
 
-def _labels(added: tuple[str, ...]) -> str:
-    listed = ", ".join(added[:4])
-    return listed if len(added) <= 4 else f"{listed} and {len(added) - 4} more"
+def _fitting_table(report: Report, console: Console) -> Table:
+    """With all columns, or without details where they have no room."""
+    columns = columns_of(report)
+    table = _long_table(report, columns)
+    endless = console.options.update(width=1_000)
+    if Measurement.get(console, endless, table).maximum > console.width:
+        table = _long_table(report, [column for column in columns if not column.is_detail])
+        table.caption = "the report has more columns"
+    return table
+
+
+def _long_table(report: Report, columns: Sequence[Column]) -> Table:
+    table = _new_table()
+    for column in columns:
+        justify: JustifyMethod = "right" if column.is_number else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=column.heading != "added")
+    for line in printed(report, columns):
+        if line.is_first and table.rows:
+            table.add_row()
+        table.add_row(*line.texts)
+    return table
+
+
+def _paper_table(paper: PaperTable) -> Table:
+    table = _new_table(title=paper.title)
+    for number, heading in enumerate(paper.columns):
+        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=True)
+    for row in paper.rows:
+        if row[0] and table.rows and not paper.rows[1][0]:
+            table.add_row()
+        table.add_row(*row)
+    return table
+
+
+def best_table(best: Sequence[BestAtSize]) -> Table:
+    """The best method of each size, and the others behind it."""
+    table = _new_table(title="the best method of each size, over all updates")
+    for heading in ("size", "best", "points below BL", "the others"):
+        table.add_column(heading, justify="right" if heading == "size" else "left")
+    for one in best:
+        first, *others = (
+            (TITLES[m.variant], NOTHING if m.below_bl is None else f"{m.below_bl:.1f}")
+            for m in one.ranking
+        )
+        table.add_row(one.size, *first, ", ".join(f"{name} {below}" for name, below in others))
+    return table
+
+
+def _new_table(title: str | None = None) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption_justify="left",
+        header_style="bold",
+    )

@@ -11,18 +11,20 @@ from tests.e2e.programs import run
 SCENARIO = """
 name = "tiny"
 description = "three generations in seconds"
+task = "slu"
 evolve_by = "domain"
 generations = [["Heat"], ["Music"], ["Volume"]]
 seeds = [0]
-budget = "1/20"
 model = "tiny"
 batch_size = 32
-variants = ["bl", "blc", "bl_inf", "sparse", "hash"]
+variants = ["bl", "bl_inf", "blc_sparse", "sparse", "hash"]
+sizes = ["1/20"]
 [steps]
+default = 100
 dense = 150
-compressed = 100
-sparse = 100
 hash = 60
+[targets]
+"sparse 1/20" = 50
 [corpus]
 kind = "synthetic"
 speakers = 8
@@ -40,7 +42,7 @@ pytestmark = [
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "tiny.toml").write_text(SCENARIO)
-    ended = run("ota-sim", "run", folder / "tiny.toml", "--out", folder / "run", "--jobs", 2)
+    ended = run("ota-sim", "run", folder / "tiny.toml", "--out", folder / "run", "--workers", 2)
     assert ended.returncode == 0, ended.stderr
     (folder / "run" / "stdout.txt").write_text(ended.stdout)
     return folder / "run"
@@ -53,7 +55,7 @@ def rows(out: Path) -> dict[tuple[str, int], dict]:
 
 
 def test_every_variant_is_measured_at_every_generation(rows):
-    variants = {"bl", "blc", "bl_inf", "sparse", "hash"}
+    variants = {"bl", "blc_sparse", "bl_inf", "sparse", "hash"}
     assert set(rows) == {(variant, number) for variant in variants for number in range(3)}
 
 
@@ -64,12 +66,12 @@ def test_devices_hold_the_servers_weights_bit_for_bit(rows):
 def test_the_device_is_as_good_as_the_server_says(rows):
     for row in rows.values():
         one_recording = 1 / row["test_recordings"]
-        assert abs(row["device_accuracy"] - row["server_accuracy"]) <= max(0.002, one_recording)
+        assert abs(row["device_score"] - row["server_score"]) <= max(0.002, one_recording)
 
 
 def test_updates_fit_the_budget_and_the_wire_carries_little_more(rows):
     for (variant, generation), row in rows.items():
-        if variant in ("blc", "sparse", "hash") and generation > 0:
+        if variant in ("blc_sparse", "sparse", "hash") and generation > 0:
             budget_bytes = row["float32_bytes"] // 20
             assert row["file_bytes"] <= budget_bytes
             assert row["file_bytes"] < row["bytes_received"] < row["file_bytes"] + 3_000
@@ -86,8 +88,8 @@ def test_the_first_generation_is_shared(rows):
 
 
 def test_the_model_learns_and_the_one_without_updates_falls_behind(rows):
-    assert rows["bl", 2]["device_accuracy"] > 0.5
-    assert rows["bl_inf", 2]["device_accuracy"] < rows["bl", 2]["device_accuracy"]
+    assert rows["bl", 2]["device_score"] > 0.5
+    assert rows["bl_inf", 2]["device_score"] < rows["bl", 2]["device_score"]
 
 
 def test_a_late_device_catches_up_to_the_same_digest(out, rows):
@@ -110,7 +112,7 @@ def test_a_second_run_reuses_the_training_and_gives_the_same(out, rows):
     summary = json.loads(ended.stdout)
     for cell in summary["cells"]:
         row = rows[cell["variant"], cell["generation"]]
-        assert cell["device_accuracy"]["mean"] == row["device_accuracy"]
+        assert cell["device_score"]["mean"] == row["device_score"]
         assert cell["digest_ok"]
 
 

@@ -25,12 +25,12 @@ def ota_sim(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """A real-looking corpus of two words and two speakers."""
+    """A real-looking corpus of three words and two speakers."""
     folder = tmp_path / "corpus"
     folder.mkdir()
     lines = ["path,speaker,text,seconds,split,domain"]
     for speaker, split in (("ann", "train"), ("bob", "test")):
-        for text in ("yes", "no"):
+        for text in ("yes", "no", "maybe"):
             name = f"{speaker}-{text}.wav"
             tone = np.sin(np.arange(4_000) / 9).astype(np.float32) / 4
             soundfile.write(folder / name, tone, 8_000)
@@ -60,8 +60,8 @@ class TestDryRun:
             ["Music"],
         ]
         assert planned["generations"][0]["phrases"] == 15
-        # dense and compressed, sparse, hash for what comes after generation 0; BL∞ once.
-        assert len(planned["jobs"]) == 4 + 3 * 3 + 1
+        # bl, and what comes after generation 0 of ft, blc_sparse, sparse and hash; bl_inf once.
+        assert len(planned["jobs"]) == 4 + 4 * 3 + 1
         assert not any(planned["jobs"].values())
         assert list(tmp_path.iterdir()) == []
 
@@ -70,15 +70,26 @@ class TestDryRun:
         planned = json.loads(ota_sim(*arguments, cwd=tmp_path).stdout)
         assert {name.rpartition(" ")[2] for name in planned["jobs"]} == {"3", "4"}
 
+    def test_variants_sizes_and_steps_replace_the_scenarios(self, tmp_path):
+        planned = json.loads(
+            ota_sim(
+                *("run", "quickstart", "--dry-run", "--json"),
+                *("--variants", "bl,sparse", "--sizes", "1/100,40x", "--steps", 9),
+                cwd=tmp_path,
+            ).stdout
+        )
+        budget_bytes = planned["parameters"] * 4 // 100
+        assert planned["lines"] == {"bl": None, "sparse 40x": None, "sparse 1/100": budget_bytes}
+
     def test_any_corpus_by_any_labels(self, tmp_path, corpus):
         ended = ota_sim(
-            *("run", "digits", "--corpus", corpus, "--by", "text", "--generations", "yes;no"),
+            *("run", "digits", "--corpus", corpus, "--by", "text", "--generations", "yes,no;maybe"),
             *("--dry-run", "--json"),
             cwd=tmp_path,
         )
         planned = json.loads(ended.stdout)
         assert planned["test_speech"] == "real"
-        assert [g["test_recordings"] for g in planned["generations"]] == [1, 2]
+        assert [g["test_recordings"] for g in planned["generations"]] == [2, 3]
 
     @pytest.mark.parametrize(
         ("name", "folder", "recordings"),
@@ -98,7 +109,21 @@ class TestDryRun:
 class TestRefusals:
     def test_a_corpus_without_the_labels_names_them(self, tmp_path, corpus):
         ended = ota_sim("run", "digits", "--corpus", corpus, cwd=tmp_path)
-        assert_one_clear_line(ended, "'zero'", "'no', 'yes'", "--generations")
+        assert_one_clear_line(ended, "'zero'", "'maybe', 'no', 'yes'", "--generations")
+
+    def test_a_single_phrase_is_nothing_to_tell_apart(self, tmp_path, corpus):
+        ended = ota_sim(
+            *("run", "digits", "--corpus", corpus, "--by", "text", "--generations", "yes;no"),
+            cwd=tmp_path,
+        )
+        assert_one_clear_line(ended, "generation 0", "two phrases", "['yes']")
+
+    def test_an_unknown_variant_lists_the_known_ones(self, tmp_path, corpus):
+        ended = ota_sim("run", "digits", "--corpus", corpus, "--variants", "blc", cwd=tmp_path)
+        assert_one_clear_line(ended, "--variants", "blc_sparse", "'blc'")
+
+    def test_the_best_of_nothing(self, tmp_path):
+        assert_one_clear_line(ota_sim("best", tmp_path, cwd=tmp_path), "results.jsonl")
 
     def test_a_scenario_that_needs_a_corpus_is_a_usage_error_without_one(self, tmp_path):
         ended = ota_sim("run", "digits", cwd=tmp_path)
@@ -111,7 +136,7 @@ class TestRefusals:
 
     def test_a_folder_that_is_no_corpus(self, tmp_path):
         ended = ota_sim("run", "digits", "--corpus", tmp_path / "nowhere", cwd=tmp_path)
-        assert_one_clear_line(ended, "nowhere", "manifest.csv")
+        assert_one_clear_line(ended, "nowhere", "corpus folder")
 
     def test_a_folder_that_holds_a_run_already(self, tmp_path, corpus):
         (tmp_path / "out" / "jobs").mkdir(parents=True)
@@ -144,7 +169,7 @@ class TestRefusals:
         assert_one_clear_line(ota_sim("report", tmp_path, cwd=tmp_path), "results.jsonl")
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["report"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["best"]])
 def test_help_explains_itself_with_an_example(tmp_path, command):
     ended = ota_sim(*command, "--help", cwd=tmp_path)
     assert ended.returncode == 0

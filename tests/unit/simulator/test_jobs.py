@@ -4,12 +4,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from simulator.errors import JobError
-from simulator.jobs import Job, by_longest_chain, is_finished, job_key, read_result, run_jobs
+from simulator.job_runner import run_jobs
+from simulator.jobs import CHECKPOINT, Job, by_longest_chain, is_finished, job_key, read_result
 
 
 def square(number, folder, parents, progress):
@@ -30,6 +32,21 @@ def refuse(message, folder, parents, progress):
 
 def vanish(_arguments, folder, parents, progress):
     os._exit(7)
+
+
+def count_up(_arguments, folder, parents, progress):
+    """Fails at every step but the last, and goes on where it was."""
+    checkpoint = folder / CHECKPOINT
+    step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    checkpoint.write_text(str(step + 1))
+    if step < 2:
+        raise ValueError(f"step {step}")
+    return {"steps": step}
+
+
+def be_slow(_arguments, folder, parents, progress):
+    time.sleep(1)
+    return {"process": os.getpid()}
 
 
 class Diary:
@@ -128,6 +145,26 @@ def test_a_failed_job_can_be_repeated(tmp_path):
             run_jobs([bad], tmp_path, workers=1, watcher=Diary())
 
 
+def test_a_repeated_job_finds_its_checkpoint_and_a_finished_one_leaves_none(tmp_path):
+    job = a_job(count_up)
+    for _ in range(2):
+        with pytest.raises(JobError):
+            run_jobs([job], tmp_path, workers=1, watcher=Diary())
+    run_jobs([job], tmp_path, workers=1, watcher=Diary())
+    assert read_result(tmp_path, job.key) == {"steps": 2}
+    assert not (tmp_path / job.key / CHECKPOINT).exists()
+    assert is_finished(tmp_path, job.key)
+
+
+def test_runs_that_share_a_folder_share_a_job_that_one_of_them_is_at(tmp_path):
+    job, diaries = a_job(be_slow), [Diary(), Diary()]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda diary: run_jobs([job], tmp_path, 1, diary), diaries))
+    told = sorted(diary.entries[-1][0] for diary in diaries)
+    assert told == ["finished", "reused"]
+    assert [path.name for path in tmp_path.iterdir()] == [job.key]
+
+
 def test_a_process_that_vanishes_is_a_failed_job(tmp_path):
     with pytest.raises(JobError, match="exit code 7"):
         run_jobs([a_job(vanish)], tmp_path, workers=1, watcher=Diary())
@@ -149,7 +186,8 @@ def test_a_key_changes_with_everything_it_is_made_of():
 INTERRUPTED = """
     import os, sys, time
     from pathlib import Path
-    from simulator.jobs import Job, run_jobs
+    from simulator.job_runner import run_jobs
+    from simulator.jobs import Job
     from tests.unit.simulator.test_jobs import Diary
 
     def sleep(_arguments, folder, parents, progress):

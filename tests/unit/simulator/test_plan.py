@@ -5,17 +5,22 @@ import numpy as np
 import pytest
 import soundfile
 
+from simulator.corpora import synthetic_plan
 from simulator.dry_run import intended_corpus
 from simulator.errors import ScenarioError
+from simulator.lines import Variant
+from simulator.overrides import with_overrides
 from simulator.plan import RunPlan, jobs_of, make_plan
-from simulator.run import synthetic_plan
-from simulator.scenario import Scenario, Variant
+from simulator.scenario import Scenario
 from simulator.scenario_file import find_scenario
+
+FROM_SCRATCH = (Variant.BL, Variant.BLC_SPARSE, Variant.BLC_HASH)
 
 
 @pytest.fixture
 def scenario() -> Scenario:
-    return replace(find_scenario("quickstart"), model="tiny")
+    every = replace(find_scenario("quickstart"), model="tiny", variants=tuple(Variant))
+    return with_overrides(every, sizes="1/40,20x")
 
 
 def plan_of(scenario: Scenario) -> RunPlan:
@@ -37,26 +42,43 @@ def test_every_variant_of_a_seed_begins_with_the_same_generation_0(scenario):
 def test_diffs_build_on_their_own_line_and_baselines_on_nothing(scenario):
     for line in plan_of(scenario).lines:
         for before, job in zip(line.jobs, line.jobs[1:], strict=False):
-            is_diff = line.variant in (Variant.SPARSE, Variant.HASH)
-            assert job.after == ((before.key,) if is_diff else ())
+            assert job.after == (() if line.line.variant in FROM_SCRATCH else (before.key,))
 
 
 def test_the_device_that_is_never_updated_needs_no_training_of_its_own(scenario):
     lines = plan_of(scenario).lines
-    static = next(line for line in lines if line.variant is Variant.BL_INF)
+    static = next(line for line in lines if line.line.variant is Variant.BL_INF)
     assert len(static.jobs) == 1
     assert static.static is not None
     assert static.static.after == (static.jobs[0].key,)
 
 
-def test_dense_jobs_do_not_depend_on_the_budget_and_the_others_do(scenario):
-    def keys(ratio: str) -> dict[str, str]:
-        changed = replace(scenario, budget_ratio=type(scenario.budget_ratio)(ratio))
-        return {job.name: job.key for job in jobs_of(plan_of(changed).lines)}
+def test_unlimited_jobs_do_not_depend_on_sizes_and_the_others_do(scenario):
+    small, large = (
+        keys_of(plan_of(with_overrides(scenario, sizes=size))) for size in ("1/100", "1/20")
+    )
+    unlimited = with_overrides(scenario, variants="bl,ft,bl_inf")
+    assert small & large == keys_of(plan_of(unlimited))
 
-    small, large = keys("1/100"), keys("1/20")
-    same = {name for name in small if small[name] == large[name]}
-    assert same == {name for name in small if name.startswith(("dense", "generation 0"))}
+
+def test_a_line_asks_for_bytes_or_for_values(scenario):
+    plan = plan_of(scenario)
+    asked = {
+        str(line.line): (
+            line.jobs[-1].arguments.budget_bytes,
+            line.jobs[-1].arguments.nominal_ratio,
+        )
+        for line in plan.lines
+    }
+    assert asked["sparse 1/40"] == (plan.size.float32_bytes // 40, None)
+    assert asked["sparse 20x"] == (None, 20.0)
+    assert asked["ft"] == (None, None)
+
+
+def test_scenarios_share_the_jobs_that_both_have(scenario):
+    table = with_overrides(scenario, variants="bl,bl_inf,paper_sparse", sizes="20x,40x")
+    shared = keys_of(plan_of(scenario)) & keys_of(plan_of(replace(table, name="other")))
+    assert shared == keys_of(plan_of(with_overrides(table, sizes="20x")))
 
 
 @pytest.mark.parametrize(
@@ -64,8 +86,8 @@ def test_dense_jobs_do_not_depend_on_the_budget_and_the_others_do(scenario):
     [
         lambda s: replace(s, seeds=(7,)),
         lambda s: replace(s, model="small"),
-        lambda s: replace(s, steps=replace(s.steps, dense=7)),
-        lambda s: replace(s, generations=(("Heat",), ("Bring",), ("Music",))),
+        lambda s: with_overrides(s, steps="dense=7"),
+        lambda s: with_overrides(s, generations="Heat;Bring;Music"),
     ],
 )
 def test_whatever_a_result_depends_on_changes_its_key(scenario, change):
@@ -77,12 +99,6 @@ def test_a_name_does_not_change_a_key(scenario):
     assert keys_of(plan_of(scenario)) == keys_of(plan_of(replace(scenario, name="other")))
 
 
-def test_the_budget_is_a_share_of_the_float32_bytes(scenario):
-    plan = plan_of(scenario)
-    assert plan.size.float32_bytes == 4 * plan.size.parameters
-    assert plan.budget_bytes == plan.size.float32_bytes // 40
-
-
 def test_an_unknown_model_lists_the_known_ones(scenario):
     with pytest.raises(ScenarioError, match="expected tiny or small or paper, found 'huge'"):
         plan_of(replace(scenario, model="huge"))
@@ -91,7 +107,7 @@ def test_an_unknown_model_lists_the_known_ones(scenario):
 def test_another_recording_is_another_job(scenario, tmp_path):
     def keys(loudness: int) -> set[str]:
         lines = ["path,speaker,text,seconds,split"]
-        for name in ("a-train", "a-test", "b-train", "b-test"):
+        for name in (f"{text}-{split}" for text in "abc" for split in ("train", "test")):
             text, split = name.split("-")
             samples = np.zeros(100 * loudness, np.int16)
             soundfile.write(tmp_path / f"{name}.wav", samples, 16_000)
@@ -99,7 +115,7 @@ def test_another_recording_is_another_job(scenario, tmp_path):
         (tmp_path / "manifest.csv").write_text("\n".join(lines))
         from speech.corpus import Corpus
 
-        evolved = scenario.evolving("text", "a;b")
+        evolved = with_overrides(scenario, by="text", generations="a,b;c")
         return keys_of(make_plan(evolved, Corpus.read(tmp_path)))
 
     assert keys(1) == keys(1)

@@ -1,0 +1,184 @@
+"""The lines of a run: a way to bring a model up to date, at a size.
+
+A *variant* is a way (paper, 4). A *size* limits what travels, and a *line* is a variant at a size:
+one chain of generations for each seed.
+
+    >>> [str(line) for line in lines_of((Variant.BL, Variant.SPARSE), sizes)]
+    ['bl', 'sparse 1/100', 'sparse 40x']
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+from simulator.errors import ScenarioError
+
+
+class Variant(StrEnum):
+    """A way to bring a model up to date, in the order of tables."""
+
+    BL = "bl"
+    FT = "ft"
+    BL_INF = "bl_inf"
+    BLC_SPARSE = "blc_sparse"
+    BLC_HASH = "blc_hash"
+    PAPER_SPARSE = "paper_sparse"
+    PAPER_HASH = "paper_hash"
+    SPARSE = "sparse"
+    HASH = "hash"
+    LOWRANK = "lowrank"
+    AUTO = "auto"
+    LORA = "lora"
+
+    @property
+    def is_sized(self) -> bool:
+        """A size limits it."""
+        return self not in (Variant.BL, Variant.FT, Variant.BL_INF)
+
+    @property
+    def builds_on_previous(self) -> bool:
+        """Its generations build on one another; others are learned from scratch."""
+        return self is Variant.FT or (self.is_sized and not self.is_compressed_model)
+
+    @property
+    def is_compressed_model(self) -> bool:
+        """A whole model of that size, from scratch."""
+        return self in (Variant.BLC_SPARSE, Variant.BLC_HASH)
+
+    @property
+    def is_ours(self) -> bool:
+        """A diff of ours: what targets are set for, and what `auto` may choose among."""
+        return self in (Variant.SPARSE, Variant.HASH, Variant.LOWRANK, Variant.AUTO)
+
+
+TITLES: Mapping[Variant, str] = {
+    Variant.BL: "BL",
+    Variant.FT: "FT",
+    Variant.BL_INF: "BL∞",
+    Variant.BLC_SPARSE: "BLC sparse",
+    Variant.BLC_HASH: "BLC hash",
+    Variant.PAPER_SPARSE: "paper's sparse diff",
+    Variant.PAPER_HASH: "paper's hash diff",
+    Variant.SPARSE: "sparse diff",
+    Variant.HASH: "hash diff",
+    Variant.LOWRANK: "low-rank diff",
+    Variant.AUTO: "auto",
+    Variant.LORA: "LoRA",
+}
+"""As tables and plots print them."""
+
+RECIPES: Mapping[Variant, str] = {
+    Variant.BL: "dense",
+    Variant.FT: "finetune",
+    Variant.BLC_SPARSE: "compressed_sparse",
+    Variant.BLC_HASH: "compressed_hash",
+    **{
+        variant: variant.value
+        for variant in Variant
+        if variant.is_sized and not variant.is_compressed_model
+    },
+}
+"""The server's recipe of each variant; BL∞ needs none of its own."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much may travel: of bytes, or nominally, as the paper counts.
+
+    "1/100" are bytes of the encoded file over the model's float32 bytes. "40x" are parameters
+    per free value (a non-zero, an entry of an array), whatever the file then takes.
+
+    Attributes:
+        share: What travels over the whole, of bytes or of values; 0 < share <= 1.
+        is_nominal: Values are counted, not bytes.
+    """
+
+    share: Fraction
+    is_nominal: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "Size":
+        """Read "1/100" or "40x".
+
+        Raises:
+            ScenarioError: it is neither.
+        """
+        plain = text.replace(" ", "").replace("×", "x")
+        nominal = re.fullmatch(r"(\d+(?:\.\d+)?)x", plain)
+        try:
+            share = 1 / Fraction(nominal[1]) if nominal else Fraction(plain)
+        except (ValueError, ZeroDivisionError):
+            share = Fraction(0)
+        if not 0 < share <= 1:
+            raise ScenarioError(f"sizes: expected sizes such as '1/100' or '40x', found {text!r}")
+        return cls(share, nominal is not None)
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        if self.is_nominal:
+            return f"{float(1 / self.share):g}x"
+        return f"{self.share.numerator}/{self.share.denominator}"
+
+    def budget_bytes(self, float32_bytes: int) -> int | None:
+        """Most bytes of a file; None where values are counted."""
+        return None if self.is_nominal else int(self.share * float32_bytes)
+
+    @property
+    def nominal_ratio(self) -> float | None:
+        """Parameters per free value; None where bytes are counted."""
+        return float(1 / self.share) if self.is_nominal else None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A variant, and its size where it has one."""
+
+    variant: Variant
+    size: Size | None = None
+
+    @classmethod
+    def named(cls, variant: str, size: str | None) -> "Line":
+        """As results.jsonl names it.
+
+        Raises:
+            ValueError, ScenarioError: there is no such variant or size.
+        """
+        return cls(Variant(variant), Size.parse(size) if size is not None else None)
+
+    def __str__(self) -> str:
+        """For programs: sparse 1/100."""
+        return self.variant.value if self.size is None else f"{self.variant.value} {self.size}"
+
+    def budget_bytes(self, float32_bytes: int) -> int | None:
+        """Most bytes of a file; None where bytes are not limited."""
+        return None if self.size is None else self.size.budget_bytes(float32_bytes)
+
+    @property
+    def title(self) -> str:
+        """For people: sparse diff 1/100."""
+        title = TITLES[self.variant]
+        return title if self.size is None else f"{title} {str(self.size).replace('x', '×')}"
+
+    @property
+    def slug(self) -> str:
+        """For names of models and folders: sparse-1of100."""
+        return str(self).replace(" ", "-").replace("/", "of")
+
+    @property
+    def order(self) -> tuple[int, bool, Fraction]:
+        """Sorts lines as tables show them: by variant, nominal sizes first, the largest first."""
+        size = self.size or Size(Fraction(1), is_nominal=True)
+        return list(Variant).index(self.variant), not size.is_nominal, -size.share
+
+
+def lines_of(variants: Iterable[Variant], sizes: Iterable[Size]) -> tuple[Line, ...]:
+    """Every sized variant at every size, the others once, in the order of tables."""
+    sizes = tuple(sizes)
+    lines = (
+        Line(variant, size)
+        for variant in variants
+        for size in (sizes if variant.is_sized else (None,))
+    )
+    return tuple(sorted(lines, key=lambda line: line.order))
