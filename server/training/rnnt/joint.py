@@ -1,13 +1,14 @@
 """The joint network over a whole lattice, without its (B, T, U + 1, V) logits.
 
 The RNN-T loss needs two of the V log-probabilities of a cell: blank's and the next piece's. Both
-passes walk over the batch, an utterance at a time and some of its frames at a time, keep those
-two, and compute the logits again for the gradients. So padding costs nothing, and memory is
-bounded by BLOCK logits: at the paper's size (V 2,500), 16 utterances of 12 s with 60 pieces are
-390,000 cells, 3.9 GB of logits and as much again for their gradients; here it is 2 x 64 MB.
+passes walk over the cells of all utterances, some at a time, keep those two, and compute the
+logits again for the gradients. So padding costs nothing, and memory is bounded by BLOCK logits,
+whatever the batch. At the paper's size (V 2,500), 16 utterances of 12 s with 60 pieces are
+390,000 cells, whose logits alone would take 3.9 GB. And as an alignment passes through few cells,
+hardly any cell has a gradient once a model has learned something: the others are left out.
 
 Letters: B batch, T feature frames, U pieces of a text, E width of the projections, V pieces and
-blank, C cells of a block (frames x U_b + 1).
+blank, C cells of a block.
 """
 
 from collections.abc import Iterator
@@ -18,8 +19,15 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-BLOCK = 1 << 24
-"""Logits computed at a time, if a single frame does not need more."""
+BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
+"""Logits computed at a time: what a cache holds on a CPU, 256 MB in float32 on a GPU. Gradients
+take about twice that."""
+NEGLIGIBLE = 1e-6
+"""Cells whose gradient is smaller than this share of the largest are left out; all of them
+together are less than what float32 rounds away."""
+
+Cells = tuple[Tensor, Tensor, Tensor]
+"""Utterance, frame and place in the text, int64 (C,) each."""
 
 
 def emission_log_probs(
@@ -32,6 +40,8 @@ def emission_log_probs(
     counts: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of blank and of the next piece in every cell.
+
+    Matrix products run in autocast's type where that is on; nothing else does.
 
     Args:
         encoded: (T, B, E).
@@ -46,14 +56,14 @@ def emission_log_probs(
         (B, T, U + 1) and (B, T, U), float32 (or float64 if that is what came in); 0 where nothing
         counts. Differentiable once.
     """
-    sizes = list(zip(frames.tolist(), counts.tolist(), strict=True))
-    blank, piece = _Emissions.apply(encoded, predicted, weight, bias, pieces, sizes)  # type: ignore[no-untyped-call]
+    emissions = _Emissions.apply(  # type: ignore[no-untyped-call]
+        encoded, predicted, weight, bias, pieces, frames, counts
+    )
+    blank, piece = emissions
     return blank, piece
 
 
 class _Emissions(Function):
-    """Both passes. Matrix products run in autocast's type where that is on, the rest does not."""
-
     @staticmethod
     def forward(
         ctx: Any,
@@ -62,90 +72,82 @@ class _Emissions(Function):
         weight: Tensor,
         bias: Tensor,
         pieces: Tensor,
-        sizes: list[tuple[int, int]],
+        frames: Tensor,
+        counts: Tensor,
     ) -> tuple[Tensor, Tensor]:
         kind = encoded.device.type
-        product = (
-            torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        )
+        product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else bias.dtype
         joint = _Joint(encoded, predicted, weight.to(product), bias)
-        (t, b), u = encoded.shape[:2], pieces.shape[0]
-        exact = torch.promote_types(encoded.dtype, torch.float32)
-        blank, normalizer = encoded.new_zeros((2, b, t, u + 1), dtype=exact)
-        piece = encoded.new_zeros((b, t, u), dtype=exact)
-        for k, first, last, count in _blocks(sizes, weight.shape[0]):
-            logits = joint.logits(joint.hidden(k, first, last, count))
-            log_sum = logits.logsumexp(dim=-1)
-            blank[k, first:last, : count + 1] = logits[..., 0] - log_sum
-            normalizer[k, first:last, : count + 1] = log_sum
-            chosen = logits[:, :count].gather(2, _next_pieces(pieces, k, last - first, count))
-            piece[k, first:last, :count] = chosen[..., 0] - log_sum[:, :count]
-        ctx.save_for_backward(encoded, predicted, weight, bias, pieces, normalizer)
-        ctx.sizes, ctx.product = sizes, product
-        return blank, piece
+        t, u = (torch.arange(n, device=frames.device) for n in (len(encoded), len(predicted)))
+        inside = (t < frames[:, None])[:, :, None] & (u <= counts[:, None])[:, None]
+        following = torch.nn.functional.pad(pieces, (0, 0, 0, 1))
+        blank, piece, log_sum = bias.new_zeros((3, *inside.shape))
+        for cells in _blocks(inside, len(bias)):
+            logits = joint.logits(joint.hidden(cells))
+            log_sum[cells] = logits.logsumexp(dim=1)
+            blank[cells] = logits[:, 0]
+            piece[cells] = logits.gather(1, _next_piece(following, cells))[:, 0]
+        ctx.save_for_backward(encoded, predicted, weight, bias, following, log_sum, inside)
+        ctx.product = product
+        has_piece = inside[:, :, 1:]
+        return blank - log_sum, (piece - log_sum)[:, :, :-1].where(has_piece, 0.0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_blank: Tensor, grad_piece: Tensor) -> tuple[Tensor | None, ...]:
-        encoded, predicted, weight, bias, pieces, normalizer = ctx.saved_tensors
+        encoded, predicted, weight, bias, following, log_sum, inside = ctx.saved_tensors
         joint = _Joint(encoded, predicted, weight.to(ctx.product), bias)
-        exact = normalizer.dtype
-        grad_encoded = torch.zeros_like(encoded, dtype=exact)
-        grad_predicted = torch.zeros_like(predicted, dtype=exact)
-        grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        for k, first, last, count in _blocks(ctx.sizes, weight.shape[0]):
-            hidden = joint.hidden(k, first, last, count)
-            of_blank = grad_blank[k, first:last, : count + 1]
-            of_piece = grad_piece[k, first:last, :count]
+        grad_encoded, grad_predicted, grad_weight, grad_bias = (
+            torch.zeros_like(x, dtype=bias.dtype) for x in (encoded, predicted, weight, bias)
+        )
+        grad_blank = grad_blank.where(inside, 0.0)
+        grad_piece = torch.nn.functional.pad(grad_piece.where(inside[:, :, 1:], 0.0), (0, 1))
+        size = grad_blank.abs() + grad_piece.abs()
+        for cells in _blocks(size > NEGLIGIBLE * size.max(), len(bias)):
+            of_blank, of_piece = grad_blank[cells][:, None], grad_piece[cells][:, None]
+            hidden = joint.hidden(cells)
             # d log p(v) / d logits = onehot(v) - softmax, for the two v of every cell.
-            total = of_blank.clone()
-            total[:, :count] += of_piece
-            logits = joint.logits(hidden) - normalizer[k, first:last, : count + 1, None]
-            grad = logits.exp_().mul_(-total[..., None])
-            grad[..., 0] += of_blank
-            chosen = _next_pieces(pieces, k, last - first, count)
-            grad[:, :count].scatter_add_(2, chosen, of_piece[..., None])
-            grad = grad.flatten(0, 1)
+            grad = (joint.logits(hidden) - log_sum[cells][:, None]).exp_()
+            grad.mul_(-(of_blank + of_piece))
+            grad[:, :1] += of_blank
+            grad.scatter_add_(1, _next_piece(following, cells), of_piece)
             grad_bias += grad.sum(dim=0)
             grad = grad.to(ctx.product)
-            grad_weight += grad.T @ hidden.flatten(0, 1).to(ctx.product)
-            into_sum = (grad @ joint.weight).view_as(hidden) * (1.0 - hidden * hidden)
-            grad_encoded[first:last, k] += into_sum.sum(dim=1)
-            grad_predicted[: count + 1, k] += into_sum.sum(dim=0)
-        return (
-            grad_encoded.to(encoded.dtype),
-            grad_predicted.to(predicted.dtype),
-            grad_weight,
-            grad_bias,
-            None,
-            None,
-        )
+            grad_weight += grad.T @ hidden.to(ctx.product)
+            into_sum = (grad @ joint.weight).to(hidden.dtype) * (1.0 - hidden * hidden)
+            b, t, u = cells
+            grad_encoded.index_put_((t, b), into_sum, accumulate=True)
+            grad_predicted.index_put_((u, b), into_sum, accumulate=True)
+        grads = (grad_encoded.to(encoded.dtype), grad_predicted.to(predicted.dtype))
+        return *grads, grad_weight, grad_bias, None, None, None
 
 
 class _Joint:
-    """tanh(encoded + predicted), and the layer after it, for blocks of cells."""
+    """tanh(encoded + predicted), and the layer after it, for some cells."""
 
     def __init__(self, encoded: Tensor, predicted: Tensor, weight: Tensor, bias: Tensor) -> None:
         self.encoded, self.predicted, self.weight, self.bias = encoded, predicted, weight, bias
 
-    def hidden(self, k: int, first: int, last: int, count: int) -> Tensor:
-        """Frames first..last of utterance k against its pieces: (frames, count + 1, E)."""
-        return torch.tanh(self.encoded[first:last, k, None] + self.predicted[: count + 1, k])
+    def hidden(self, cells: Cells) -> Tensor:
+        """(C, E), in the type of the bias."""
+        b, t, u = cells
+        return (self.encoded[t, b] + self.predicted[u, b]).to(self.bias.dtype).tanh_()
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(frames, count + 1, E) -> (frames, count + 1, V), in the type of the bias."""
-        product = hidden.to(self.weight.dtype) @ self.weight.T
-        return product.to(self.bias.dtype).add_(self.bias)
+        """(C, E) -> (C, V), in the type of the bias."""
+        return (hidden.to(self.weight.dtype) @ self.weight.T).to(self.bias.dtype).add_(self.bias)
 
 
-def _blocks(sizes: list[tuple[int, int]], vocabulary: int) -> Iterator[tuple[int, int, int, int]]:
-    """(utterance, first frame, after the last frame, its pieces) of every block of cells."""
-    for k, (frames, count) in enumerate(sizes):
-        step = max(1, BLOCK // ((count + 1) * vocabulary))
-        for first in range(0, frames, step):
-            yield k, first, min(first + step, frames), count
+def _blocks(chosen: Tensor, vocabulary: int) -> Iterator[Cells]:
+    """The chosen cells of a lattice, bool (B, T, U + 1), as many at a time as BLOCK allows."""
+    b, t, u = chosen.nonzero(as_tuple=True)
+    step = max(1, BLOCK.get(chosen.device.type, BLOCK["cpu"]) // vocabulary)
+    for first in range(0, len(b), step):
+        some = slice(first, first + step)
+        yield b[some], t[some], u[some]
 
 
-def _next_pieces(pieces: Tensor, k: int, frames: int, count: int) -> Tensor:
-    """Indices of the next piece in every cell: (frames, count, 1)."""
-    return pieces[:count, k].expand(frames, count)[..., None]
+def _next_piece(following: Tensor, cells: Cells) -> Tensor:
+    """What comes next in each cell, int64 (C, 1); anything at the end of a text."""
+    b, _, u = cells
+    return following[u, b][:, None]

@@ -31,7 +31,7 @@ def materialised(learned: list[Tensor], pieces: Tensor) -> tuple[Tensor, Tensor]
 def test_values_and_gradients_are_those_of_the_whole(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joint, "BLOCK", block)
+    monkeypatch.setitem(joint.BLOCK, "cpu", block)
     learned, pieces, frames, counts = random_inputs()
     inside = torch.zeros(B, T, U + 1, dtype=torch.bool)
     for b, (t, u) in enumerate(SIZES):
@@ -73,4 +73,4 @@ def test_autocast_gives_nearly_the_same_in_float32() -> None:
         torch.testing.assert_close(a, b, atol=0.1, rtol=0.05)
     gradients = [torch.autograd.grad(sum(x.sum() for x in y), single) for y in (rounded, exact)]
     for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b, atol=0.2, rtol=0.1)
+        assert (a - b).norm() < 0.02 * b.norm()
