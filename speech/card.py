@@ -9,6 +9,7 @@ two kinds: a spoken-command model knows phrases, a transducer (RNN-T) writes pie
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ SPOKEN_COMMAND, TRANSDUCER = "spoken-command", "transducer"
 
 # A device allocates memory by these numbers of a card, before the graph can contradict them.
 MOST_LAYERS, MOST_HIDDEN, MOST_PIECES = 64, 16_384, 65_536
+
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Card:
 
 
 class Piece(NamedTuple):
-    """A piece of a word; WORD_START stands where a word begins."""
+    """A piece of a word; WORD_START stands where a word begins, and <0x41> for the byte 0x41."""
 
     text: str
     score: float
@@ -108,7 +111,8 @@ class TransducerCard:
         Args:
             ids: In [1, vocabulary); the blank has no text.
         """
-        joined = "".join(self.pieces[k - 1].text for k in ids)
+        spelled = b"".join(_bytes_of(self.pieces[k - 1].text) for k in ids)
+        joined = spelled.decode(errors="replace")  # a search may break a character off
         return " ".join(joined.replace(WORD_START, " ").split())
 
     def to_json(self) -> str:
@@ -177,6 +181,11 @@ def _transducer_card(content: dict[str, Any]) -> TransducerCard:
         raise CardError("expected pieces of text and number, and whole numbers of layers and units")
     named = tuple(Piece(piece.text, score) for piece, score in zip(pieces, scores, strict=True))
     return TransducerCard(named, encoder_layers, prediction_layers, hidden)
+
+
+def _bytes_of(piece: str) -> bytes:
+    byte = _BYTE.fullmatch(piece)
+    return bytes.fromhex(byte[1]) if byte else piece.encode()
 
 
 def _is_list_of(found: object, *types: type) -> bool:

@@ -28,8 +28,9 @@ BLANK = 0
 BEAM_WIDTH = 16
 """As in the neural diff paper, 4.1."""
 
-MOST_PER_FRAME = 4
-"""Pieces within one frame of 30 ms; speech has about one in three frames."""
+MOST_PER_FRAME = 8
+"""Pieces within one frame of 30 ms. Speech has about one in three frames, but a transducer may
+hold them back and say several at once."""
 
 NEGLIGIBLE = 7.0
 """A path this much below another one to the same pieces adds less than a thousandth to it."""

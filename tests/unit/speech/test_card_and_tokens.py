@@ -126,6 +126,13 @@ def test_pieces_become_words() -> None:
     assert TRANSDUCER_CARD.text_of([]) == ""
 
 
+def test_pieces_of_single_bytes_become_characters() -> None:
+    pieces = ("▁caf", "<0xC3>", "<0xA9>", "<0x3>", "▁")
+    card = TransducerCard(tuple(Piece(text, 0.0) for text in pieces), 1, 1, 8)
+    assert card.text_of([1, 2, 3, 4]) == "café<0x3>"
+    assert card.text_of([1, 2, 1, 3]) == "caf\ufffd caf\ufffd"
+
+
 def test_bytes_are_the_tokens_of_any_language() -> None:
     np.testing.assert_array_equal(encode_text("aé"), [0x61, 0xC3, 0xA9])
     np.testing.assert_array_equal(encode_text("aé", BYTES), encode_text("aé"))

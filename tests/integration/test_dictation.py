@@ -1,0 +1,97 @@
+"""A speech recogniser from the training package to a device: both hear the same words."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffcodec import ParameterSet, encode, lossless_diff
+from edge_client import EdgeHome, Recognizer, enroll, update
+from edge_client.address import ServerAddress
+from server.home import ServerHome
+from server.publishing import publish
+from server.training.rnnt.evaluate import greedy
+from server.training.rnnt.graph import build_graph
+from server.training.rnnt.model import CONFIGS, RnntModel
+from server.training.rnnt.pieces import Pieces
+from server.training.rnnt.task import layout_of
+from speech.card import Piece, TransducerCard
+from speech.features import extract
+from tests.integration.test_serve_process import server_process
+
+TEXTS = ["turn on the light", "turn off the light", "lights out", "it is dark now"]
+SIZES = replace(CONFIGS["tiny"], encoder_layers=2, prediction_layers=2)
+
+
+def talkative_model(seed: int) -> RnntModel:
+    """Untrained, with weights so large that what is heard and said matters."""
+    torch.manual_seed(seed)
+    model = RnntModel(SIZES).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.mul_(6 if "projection" in name or "joint" in name else 2)
+    return model
+
+
+def hear_on_server(model: RnntModel, pieces: Pieces, samples: np.ndarray) -> str:
+    with torch.no_grad():
+        features = torch.from_numpy(extract(samples))[:, None]
+        encoded, _ = model.encoder(features)
+        [ids] = greedy(model, encoded, torch.tensor([len(features)]))
+    return pieces.decode(ids)
+
+
+def test_device_and_server_hear_the_same_words(tmp_path: Path) -> None:
+    pieces = Pieces.learn(TEXTS, SIZES.vocabulary)
+    card = TransducerCard(
+        pieces.pieces, SIZES.encoder_layers, SIZES.prediction_layers, SIZES.hidden
+    )
+    models = [talkative_model(seed) for seed in range(3)]
+    generations = [
+        ParameterSet.from_arrays(
+            {name: tensor.detach().numpy() for name, tensor in model.named_parameters()}
+        )
+        for model in models
+    ]
+    recordings = [
+        np.random.default_rng(seed).normal(0, 0.2, 9_000).astype(np.float32) for seed in range(3)
+    ]
+    srv, device = ServerHome.create(tmp_path / "srv"), EdgeHome(tmp_path / "device")
+    heard = []
+    with server_process(srv.folder) as (_, address):
+        base = None
+        for model, parameters in zip(models, generations, strict=True):
+            publish(
+                srv,
+                "dictation",
+                encode(lossless_diff(base, parameters), base),
+                graph=build_graph(SIZES, layout_of(SIZES)),
+                card=card.to_json(),
+            )
+            if base is None:
+                enroll(device, ServerAddress.parse(address), "dictation", "kitchen")
+            update(device)
+            recognizer = Recognizer.open(device, beam_width=1)
+            for samples in recordings:
+                heard.append(recognizer.recognise(samples).text)
+                assert heard[-1] == hear_on_server(model, pieces, samples)
+            base = parameters
+    srv.close()
+    assert len(set(heard)) > 3
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_device_and_server_spell_pieces_alike(seed: int) -> None:
+    texts = ["▁", "▁the", "r", "é", "▁<", "'s", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces = Pieces(tuple(Piece(text, -float(k)) for k, text in enumerate(texts)))
+    card = TransducerCard(pieces.pieces, 1, 1, 8)
+    rng = np.random.default_rng(seed)
+    spelled = [k for text in ("café", "naïve 中文", "x") for k in bytes_of(text, texts)]
+    ids = [*rng.integers(1, 7, size=10).tolist(), *spelled, *rng.integers(1, 7, size=5).tolist()]
+    assert card.text_of(ids) == " ".join(pieces.decode(ids).split())
+
+
+def bytes_of(text: str, texts: list[str]) -> list[int]:
+    return [1 + texts.index(f"<0x{byte:02X}>") for byte in text.encode()]
