@@ -8,13 +8,15 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
@@ -33,6 +35,10 @@ from speech.audio import SAMPLE_RATE_HZ, read_audio
 from speech.errors import AudioError
 
 WIDEST_BEAM = 256
+HEARD_AT_ONCE = SAMPLE_RATE_HZ * 3 // 10
+"""Samples of a piece with --partial: ten frames."""
+
+Hear = Callable[[Recognizer, str, NDArray[np.float32]], Transcript]
 
 app = typer.Typer(
     help="A device that follows a model: enrol it, update it, let it recognise speech.",
@@ -142,6 +148,13 @@ def infer(
             help="Hypotheses that a speech recogniser follows; 1 is fastest.",
         ),
     ] = BEAM_WIDTH,
+    is_partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial",
+            help="Hear a recording piece by piece, and print the text so far whenever it grows.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Recognise recordings: path, text and a score, one line a file.
@@ -154,7 +167,11 @@ def infer(
     Example: ota-edge infer --home device seven.wav three.flac
 
     Example: find recordings -name '*.wav' | ota-edge infer --home device --files-from - --json
+
+    Example: ota-edge infer --home device --partial sentence.wav
     """
+    if is_partial and as_json:
+        raise typer.BadParameter("expected --partial or --json, found both")
     if not files and files_from is None:
         raise typer.BadParameter("expected recordings, as FILE... or by --files-from")
     with _one_line_errors():
@@ -167,7 +184,8 @@ def infer(
                 results = list(_recognise(recognizer, paths, show))
             print(json.dumps(_inference_as_json(recognizer, results, load_s)))
         else:
-            results = list(map(_printed, _recognise(recognizer, paths)))
+            hear = _hear_in_pieces if is_partial else _hear
+            results = list(map(_printed, _recognise(recognizer, paths, hear=hear)))
     if any(result.answer is None for result in results):
         raise typer.Exit(1)
 
@@ -337,10 +355,27 @@ def _listed(files_from: str | None) -> Sequence[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
+def _hear(recognizer: Recognizer, path: str, samples: NDArray[np.float32]) -> Transcript:
+    return recognizer.recognise(samples)
+
+
+def _hear_in_pieces(recognizer: Recognizer, path: str, samples: NDArray[np.float32]) -> Transcript:
+    """Hear a recording as it would come from a microphone; print the text whenever it changes."""
+    listener, shown = recognizer.listen(), ""
+    for start in range(0, len(samples), HEARD_AT_ONCE):
+        listener.feed(samples[start : start + HEARD_AT_ONCE])
+        if listener.text != shown:
+            shown = listener.text
+            heard_s = min(start + HEARD_AT_ONCE, len(samples)) / SAMPLE_RATE_HZ
+            print(f"{path}\t{shown} ...\t{heard_s:.2f} s", flush=True)
+    return listener.finish()
+
+
 def _recognise(
     recognizer: Recognizer,
     paths: Sequence[str],
     on_progress: OnProgress = lambda progress: None,
+    hear: Hear = _hear,
 ) -> Iterator[Answered]:
     """Answer one recording after another; complain of those that cannot be read."""
     for number, path in enumerate(paths):
@@ -350,7 +385,7 @@ def _recognise(
         try:
             samples = read_audio(path)
             audio_s = len(samples) / SAMPLE_RATE_HZ
-            answer = recognizer.recognise(samples)
+            answer = hear(recognizer, path, samples)
         except AudioError as error:
             reason = str(error)
             _complain(reason)

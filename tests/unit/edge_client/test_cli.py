@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -326,3 +327,15 @@ def test_the_width_of_the_beam_can_be_chosen(dictation: Path, recording: Path) -
     assert found["16"] == ota_edge("infer", "--home", dictation, recording).stdout
     assert found["1"] != found["16"]
     ota_edge("infer", "--home", dictation, "--beam", "0", recording, expect=2)
+
+
+def test_the_text_so_far_is_printed_while_it_grows(dictation: Path, recording: Path) -> None:
+    *partial, final = ota_edge(
+        "infer", "--home", dictation, "--partial", recording
+    ).stdout.splitlines()
+    assert [final] == ota_edge("infer", "--home", dictation, recording).stdout.splitlines()
+    assert partial
+    texts = [line.split("\t")[1] for line in partial]
+    assert all(text.endswith(" ...") for text in texts)
+    assert all(before != after for before, after in pairwise(texts))
+    ota_edge("infer", "--home", dictation, "--partial", "--json", recording, expect=2)
