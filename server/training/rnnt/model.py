@@ -24,6 +24,10 @@ from speech.features import FEATURE_DIM
 BLANK = 0
 """The piece that says nothing and moves on to the next frame; also what a text starts from."""
 
+ENCODER_GAIN = 4.0
+"""How much louder than the prediction network the encoder starts. Else a model first learns what
+texts are like, for hundreds of steps, before it begins to listen."""
+
 States = tuple[State, ...]
 """One state for each LSTM layer."""
 
@@ -55,6 +59,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.lstm = _layers(FEATURE_DIM, config.hidden, config.encoder_layers)
         self.projection = nn.Linear(config.hidden, config.projection)
+        with torch.no_grad():
+            self.projection.weight.mul_(ENCODER_GAIN)
 
     def forward(self, features: Tensor, states: States | None = None) -> tuple[Tensor, States]:
         """Encode frames, from the states that the frames before them left.
@@ -134,7 +140,13 @@ class RnntModel(nn.Module):
 
 def _layers(inputs: int, hidden: int, count: int) -> nn.ModuleList:
     sizes = [inputs] + [hidden] * (count - 1)
-    return nn.ModuleList(OnnxLstmLayer(size, hidden, biases=1) for size in sizes)
+    layers = nn.ModuleList(OnnxLstmLayer(size, hidden, biases=1) for size in sizes)
+    with torch.no_grad():
+        for layer in layers:
+            # Gates lie as i, o, f, c. A cell that remembers from the start learns sooner what
+            # matters only frames later (Jozefowicz et al. 2015).
+            cast(OnnxLstmLayer, layer).B[:, 2 * hidden : 3 * hidden] = 1.0
+    return layers
 
 
 def _run(

@@ -1,5 +1,6 @@
 """The hand-built ONNX graph computes what the torch model computes, whole and in chunks."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from diffcodec.onnx_weights import STORE_NAME
-from server.training.parameters import to_parameters
+from server.training.parameters import layout_of, to_parameters
 from server.training.rnnt.graph import build_graph
 from server.training.rnnt.model import CONFIGS, ModelConfig, RnntModel
-from server.training.rnnt.task import layout_of
 
 TWO_LAYERS = ModelConfig(2, 2, hidden=40, projection=24, embedding=16, vocabulary=48)
 CLOSE = 3e-6
@@ -100,7 +100,7 @@ def test_states_are_zeros_where_none_are_given(exported) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_graph_is_small_and_names_every_tensor_of_the_layout(name: str) -> None:
-    layout = layout_of(CONFIGS[name])
+    layout = layout_of(partial(RnntModel, CONFIGS[name]))
     content = build_graph(CONFIGS[name], layout)
     assert content == build_graph(CONFIGS[name], layout)
     assert len(content) < 16_000
@@ -115,7 +115,7 @@ def test_graph_is_small_and_names_every_tensor_of_the_layout(name: str) -> None:
 
 
 def test_a_checker_finds_nothing(tmp_path: Path) -> None:
-    layout = layout_of(CONFIGS["tiny"])
+    layout = layout_of(partial(RnntModel, CONFIGS["tiny"]))
     (tmp_path / "model.onnx").write_bytes(build_graph(CONFIGS["tiny"], layout))
     with (tmp_path / STORE_NAME).open("wb") as store:
         store.truncate(layout.file_bytes)
@@ -123,7 +123,7 @@ def test_a_checker_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_the_paper_size_loads(tmp_path: Path) -> None:
-    layout = layout_of(CONFIGS["paper"])
+    layout = layout_of(partial(RnntModel, CONFIGS["paper"]))
     (tmp_path / "model.onnx").write_bytes(build_graph(CONFIGS["paper"], layout))
     with (tmp_path / STORE_NAME).open("wb") as store:
         store.truncate(layout.file_bytes)  # a hole: zeros that need no disk
