@@ -49,7 +49,11 @@ class Session:
     def run(
         self, shapes: Mapping[str, Sequence[int | str]], inputs: Mapping[str, NDArray[Any]]
     ) -> Sequence[NDArray[np.float32]]:
-        """Compute some outputs; ONNX Runtime runs only what they need.
+        """Compute some outputs.
+
+        ONNX Runtime executes a whole graph, whichever outputs are wanted (an option that says
+        otherwise is for its training builds): on defaults, where an input is not given. A graph of
+        several networks keeps them apart by If nodes.
 
         Args:
             shapes: The outputs, and the shape of each; a letter stands for any size but 0.

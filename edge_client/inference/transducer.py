@@ -1,8 +1,8 @@
 """Recognise sentences with a transducer (RNN-T), while they are being said.
 
-The graph holds three networks, and each runs alone (neural diff paper, section 4.1): an encoder
-of the sound, a prediction network of the pieces so far, and a joint of the two. None looks ahead,
-so a recording in pieces gives the answer of the whole.
+The graph holds three networks (neural diff paper, section 4.1): an encoder of the sound, a
+prediction network of the pieces so far, and a joint of the two. None looks ahead, so a recording
+in pieces gives the answer of the whole.
 
 Letters: T frames, N encoder layers, M prediction layers, H hidden units, E width of the
 projections, K hypotheses, V pieces and the blank.

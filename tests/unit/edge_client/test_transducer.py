@@ -171,6 +171,20 @@ def test_a_hostile_card_is_unhealthy(install: Install) -> None:
         check_health(slot)
 
 
+@pytest.mark.parametrize("kind", ["commands", "sentences"])
+def test_a_card_of_the_other_kind_than_the_graph_is_unhealthy(tmp_path: Path, kind: str) -> None:
+    home = EdgeHome(tmp_path / "home")
+    content, graph, card = {
+        "commands": (generation(0), COMMAND_GRAPH, CARD.to_json().encode()),
+        "sentences": (weights(0), MODEL.read_bytes(), COMMAND_CARD),
+    }[kind]
+    with FakeServer() as server:
+        server.publish(content, snapshot(content), base=None, graph=graph, card=card)
+        enroll(home, server.address, "speech", "test")
+        with pytest.raises(UnhealthyError, match="from the model"):
+            update(home)
+
+
 def test_a_device_follows_from_commands_to_sentences(tmp_path: Path) -> None:
     home = EdgeHome(tmp_path / "home")
     with FakeServer() as server:
