@@ -127,7 +127,7 @@ class BeamSearch(Generic[P]):
 
     In every frame the hypotheses grow by up to `most_per_frame` pieces, all of them by one in
     each step, so that the networks run once a step. What a blank ends is merged: paths to the same
-    pieces add up. Without a limit on K the log-probabilities are exact.
+    pieces add up. With K so large that nothing is left out the log-probabilities are exact.
     """
 
     def __init__(
