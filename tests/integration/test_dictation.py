@@ -16,7 +16,6 @@ from server.training.rnnt.evaluate import greedy
 from server.training.rnnt.graph import build_graph
 from server.training.rnnt.model import CONFIGS, RnntModel
 from server.training.rnnt.pieces import Pieces
-from server.training.rnnt.task import layout_of
 from speech.card import Piece, TransducerCard
 from speech.features import extract
 from tests.integration.test_serve_process import server_process
@@ -67,7 +66,7 @@ def test_device_and_server_hear_the_same_words(tmp_path: Path) -> None:
                 srv,
                 "dictation",
                 encode(lossless_diff(base, parameters), base),
-                graph=build_graph(SIZES, layout_of(SIZES)),
+                graph=build_graph(SIZES, parameters.layout),
                 card=card.to_json(),
             )
             if base is None:
