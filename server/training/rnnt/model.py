@@ -11,6 +11,7 @@ Letters: B batch, T feature frames, U pieces of a text, H hidden units, E width 
 projections, V pieces and blank.
 """
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -27,6 +28,10 @@ BLANK = 0
 ENCODER_GAIN = 4.0
 """How much louder than the prediction network the encoder starts. Else a model first learns what
 texts are like, for hundreds of steps, before it begins to listen."""
+
+BLANK_SHARE = 0.75
+"""The probability of blank to start from: most frames begin no piece. Else the first gradients are
+so large that Adam takes small steps for a thousand steps after them."""
 
 States = tuple[State, ...]
 """One state for each LSTM layer."""
@@ -110,6 +115,9 @@ class RnntModel(nn.Module):
         self.encoder = Encoder(config)
         self.prediction = Prediction(config)
         self.joint = nn.Linear(config.projection, config.vocabulary)
+        with torch.no_grad():
+            odds = BLANK_SHARE / (1.0 - BLANK_SHARE)
+            self.joint.bias[BLANK] = math.log(odds * (config.vocabulary - 1))
 
     def forward(
         self, features: Tensor, frames: Tensor, pieces: Tensor, counts: Tensor

@@ -30,7 +30,7 @@ def test_a_model_learns_to_write_what_is_sung(task: RnntTask, corpus: Corpus) ->
     (batch,) = task.examples.in_order(len(task.examples))
     assert word_error_rate(to_parameters(model), task.config, train, task.pieces) > 0.9
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(100):
+    for _ in range(80):
         optimizer.zero_grad()
         task.loss(model, batch).backward()
         optimizer.step()
