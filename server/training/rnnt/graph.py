@@ -1,8 +1,10 @@
 """The ONNX graph of the RNN-T, built by hand: three networks in one model.
 
-Every input has a default, so each runs alone; to run nothing but what a wanted output needs, ONNX
-Runtime has to be asked (RunOptions.only_execute_path_to_fetches). One ONNX tensor for each learned
-parameter, in one external file at the offsets of the layout (see slu.graph).
+ONNX Runtime computes every node whatever output is wanted (RunOptions.only_execute_path_to_fetches
+works in its training builds alone), and the encoder has most of the weights. So each network is
+the branch of an If, and runs only if it is given something: by default its inputs are empty. One
+ONNX tensor for each learned parameter, in one external file at the offsets of the layout (see
+slu.graph).
 
     encoder     features (T, 1, 192), encoder_h, encoder_c (N, 1, H)
                 -> encoded (T, 1, E), encoder_h_next, encoder_c_next
@@ -43,17 +45,16 @@ def build_graph(config: ModelConfig, layout: Layout) -> bytes:
     Returns:
         The serialised ONNX model, a few KB; its weights lie in `weights.bin` beside it.
     """
+    outputs = _outputs(config)
     graph = helper.make_graph(
         [
-            # ONNX wants two biases for a layer, and there is one (model.OnnxLstmLayer).
-            helper.make_node("ConstantOfShape", ["bias_shape"], ["no_bias"]),
-            *_encoder(config),
-            *_prediction(config),
-            *_joint(),
+            *_if_given("features", 0, _encoder(config), outputs[:3]),
+            *_if_given("token", 1, _prediction(config), outputs[3:6]),
+            *_if_given("predicted_rows", 0, _joint(), outputs[6:]),
         ],
         "transducer",
         inputs=_inputs(),
-        outputs=_outputs(config),
+        outputs=outputs,
         initializer=[
             *(numpy_helper.from_array(v, name) for name, v in _defaults(config).items()),
             *(numpy_helper.from_array(v, name) for name, v in _constants(config).items()),
@@ -71,13 +72,13 @@ def build_graph(config: ModelConfig, layout: Layout) -> bytes:
 
 def _defaults(config: ModelConfig) -> dict[str, NDArray[Any]]:
     """What inputs are when they are not given."""
-    # A single zero serves for states of any size: see _layers.
+    # A single zero serves for states of any size (_layers), nothing for what is worked on.
     states = ("encoder_h", "encoder_c", "prediction_h", "prediction_c")
     return {
-        "features": np.zeros((1, 1, FEATURE_DIM), np.float32),
-        "token": np.zeros((1, 1), np.int64),
+        "features": np.zeros((0, 1, FEATURE_DIM), np.float32),
+        "token": np.zeros((1, 0), np.int64),
         "encoded_frame": np.zeros((1, config.projection), np.float32),
-        "predicted_rows": np.zeros((1, config.projection), np.float32),
+        "predicted_rows": np.zeros((0, config.projection), np.float32),
         **{name: np.zeros((1, 1, 1), np.float32) for name in states},
     }
 
@@ -124,6 +125,47 @@ def _value(name: str, dims: Dims) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
 
 
+def _if_given(
+    name: str, axis: int, nodes: list[NodeProto], outputs: list[ValueInfoProto]
+) -> list[NodeProto]:
+    """Run nodes if an input is not empty along an axis; else their outputs are empty.
+
+    Args:
+        name: The input.
+        axis: Where its size may be 0.
+        nodes: Whose results are named as the outputs, with "computed_" before.
+        outputs: Of the graph.
+    """
+    branches = {"computed": nodes, "skipped": []}
+    for output in outputs:
+        rank = len(output.type.tensor_type.shape.dim)
+        shape = numpy_helper.from_array(np.zeros(rank, np.int64), "")
+        empty, nothing = f"empty_{output.name}", f"skipped_{output.name}"
+        branches["skipped"] += [
+            helper.make_node("Constant", [], [empty], value=shape),
+            helper.make_node("ConstantOfShape", [empty], [nothing]),
+        ]
+    graphs = {}
+    for branch, its_nodes in branches.items():
+        results = [
+            helper.make_tensor_value_info(f"{branch}_{output.name}", TensorProto.FLOAT, None)
+            for output in outputs
+        ]
+        graphs[branch] = helper.make_graph(its_nodes, f"{name}_{branch}", [], results)
+    size, is_given = f"{name}_size", f"{name}_is_given"
+    return [
+        helper.make_node("Shape", [name], [size], start=axis, end=axis + 1),
+        helper.make_node("Cast", [size], [is_given], to=TensorProto.BOOL),
+        helper.make_node(
+            "If",
+            [is_given],
+            [output.name for output in outputs],
+            then_branch=graphs["computed"],
+            else_branch=graphs["skipped"],
+        ),
+    ]
+
+
 def _encoder(config: ModelConfig) -> list[NodeProto]:
     """LSTM layers and a projection of every frame (model.Encoder)."""
     states, x = _layers("encoder", "features", config.encoder_layers, config.hidden)
@@ -132,7 +174,7 @@ def _encoder(config: ModelConfig) -> list[NodeProto]:
         # Gemm takes matrices: (T, 1, H) -> (T, H) -> (T, E) -> (T, 1, E).
         helper.make_node("Squeeze", [x, "axis_1"], ["encoder_rows"]),
         _dense("encoder.projection", "encoder_rows", "encoded_rows"),
-        helper.make_node("Unsqueeze", ["encoded_rows", "axis_1"], ["encoded"]),
+        helper.make_node("Unsqueeze", ["encoded_rows", "axis_1"], ["computed_encoded"]),
     ]
 
 
@@ -143,7 +185,7 @@ def _prediction(config: ModelConfig) -> list[NodeProto]:
         helper.make_node("Gather", ["prediction.embedding.weight", "token"], ["token_vectors"]),
         *states,
         helper.make_node("Squeeze", [x, "axis_0"], ["prediction_rows"]),
-        _dense("prediction.projection", "prediction_rows", "predicted"),
+        _dense("prediction.projection", "prediction_rows", "computed_predicted"),
     ]
 
 
@@ -153,13 +195,15 @@ def _joint() -> list[NodeProto]:
         helper.make_node("Add", ["encoded_frame", "predicted_rows"], ["joint_sum"]),
         helper.make_node("Tanh", ["joint_sum"], ["joint_hidden"]),
         _dense("joint", "joint_hidden", "logits"),
-        helper.make_node("LogSoftmax", ["logits"], ["log_probs"], axis=-1),
+        helper.make_node("LogSoftmax", ["logits"], ["computed_log_probs"], axis=-1),
     ]
 
 
 def _layers(network: str, source: str, layers: int, hidden: int) -> tuple[list[NodeProto], str]:
     """LSTM layers from and to stacked states; returns the nodes and the name of their output."""
-    nodes = []
+    # ONNX wants two biases for a layer, and there is one (lstm.OnnxLstmLayer).
+    no_bias = f"{network}_no_bias"
+    nodes = [helper.make_node("ConstantOfShape", ["bias_shape"], [no_bias])]
     starts = {state: [f"{network}_{state}_{k}" for k in range(layers)] for state in "hc"}
     ends = {state: [f"{network}_{state}_{k}_next" for k in range(layers)] for state in "hc"}
     for state in "hc":
@@ -175,7 +219,7 @@ def _layers(network: str, source: str, layers: int, hidden: int) -> tuple[list[N
         bias, directions, x_next = (f"{network}_{what}_{k}" for what in ("bias", "y", "x"))
         parameters = [f"{name}.W", f"{name}.R", bias, "", starts["h"][k], starts["c"][k]]
         nodes += [
-            helper.make_node("Concat", [f"{name}.B", "no_bias"], [bias], axis=1),
+            helper.make_node("Concat", [f"{name}.B", no_bias], [bias], axis=1),
             helper.make_node(
                 "LSTM",
                 [x, *parameters],
@@ -187,7 +231,9 @@ def _layers(network: str, source: str, layers: int, hidden: int) -> tuple[list[N
         ]
         x = x_next
     for state in "hc":
-        nodes.append(helper.make_node("Concat", ends[state], [f"{network}_{state}_next"], axis=0))
+        nodes.append(
+            helper.make_node("Concat", ends[state], [f"computed_{network}_{state}_next"], axis=0)
+        )
     return nodes, x
 
 

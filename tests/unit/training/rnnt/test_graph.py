@@ -89,13 +89,23 @@ def test_states_are_zeros_where_none_are_given(exported) -> None:
     (found,) = session.run(["encoded"], {"features": features})
     expected, _, _ = encode(session, model.config, features, 3)
     np.testing.assert_array_equal(found, expected)
-    (started,) = session.run(["predicted"], {})
+    start = np.zeros((1, 1), np.int64)
+    (started,) = session.run(["predicted"], {"token": start})
     zeros = np.zeros((model.config.prediction_layers, 1, model.config.hidden), np.float32)
     (explicit,) = session.run(
         ["predicted"],
-        {"token": np.zeros((1, 1), np.int64), "prediction_h": zeros, "prediction_c": zeros},
+        {"token": start, "prediction_h": zeros, "prediction_c": zeros},
     )
     np.testing.assert_array_equal(started, explicit)
+
+
+def test_a_network_runs_only_if_it_is_given_something(exported) -> None:
+    # Else every step of a search would run the encoder, which is three quarters of the model.
+    model, session = exported
+    rows = np.zeros((2, model.config.projection), np.float32)
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(names, {"predicted_rows": rows}), strict=True))
+    assert [name for name in names if found[name].size] == ["log_probs"]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
