@@ -34,14 +34,13 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from benchmarks.architectures import ConvClassifier, GruClassifier, TransformerClassifier
 from diffcodec.parameters import ParameterSet
 from diffcodec.weights import write_weights
-from server.training.learn import Schedule
+from server.training.learned import Dense, LearnedDiff, Pruning, Sparse
 from server.training.parameters import Weights
-from server.training.parametrization import CubicSchedule, Dense, Parametrization, Sparse
+from server.training.schedule import CubicSchedule, LearningRate
 from server.training.sequences import Padded
 from server.training.slu.examples import Examples, pad_phrases
 from server.training.slu.loss import triplet_loss
@@ -84,7 +83,7 @@ class Task(Protocol):
     def model(self) -> nn.Module:
         """The architecture, with the weights that training starts from."""
 
-    def loss(self, weights: Weights, is_shifted: bool, rng: np.random.Generator) -> Tensor:
+    def loss(self, is_shifted: bool, rng: np.random.Generator) -> Tensor:
         """The loss on a batch drawn from the data of the base or of the delta."""
 
 
@@ -131,12 +130,13 @@ class TwoEncoders:
         )
         self.model: nn.Module = SpokenCommandModel(config)
 
-    def loss(self, weights: Weights, is_shifted: bool, rng: np.random.Generator) -> Tensor:
+    def loss(self, is_shifted: bool, rng: np.random.Generator) -> Tensor:
         """The triplet loss that the product trains with."""
         features, labels = self._corpora.of(is_shifted).draw(BATCH_SIZE, rng)
         phrases = self._phrases[is_shifted]
-        inputs = (features.values, features.lengths, phrases.values, phrases.lengths)
-        speech, text = functional_call(self.model, dict(weights), inputs)
+        speech, text = self.model(
+            features.values, features.lengths, phrases.values, phrases.lengths
+        )
         return triplet_loss(speech, text, labels)
 
 
@@ -149,13 +149,11 @@ class Classification:
         self.model = model
         self._draw = draw
 
-    def loss(self, weights: Weights, is_shifted: bool, rng: np.random.Generator) -> Tensor:
+    def loss(self, is_shifted: bool, rng: np.random.Generator) -> Tensor:
         """Cross-entropy."""
         sequences, labels = self._draw(is_shifted, rng)
-        inputs = (sequences.values, sequences.lengths)
-        return nn.functional.cross_entropy(
-            functional_call(self.model, dict(weights), inputs), labels
-        )
+        answers = self.model(sequences.values, sequences.lengths)
+        return nn.functional.cross_entropy(answers, labels)
 
 
 @app.command()
@@ -189,18 +187,18 @@ def run(
     except (SpeechError, OSError, ValueError) as error:
         _fail(str(error))
     out.mkdir(parents=True)
-    start = {name: p.detach() for name, p in task.model.named_parameters()}
-    dense = Dense(start)
+    dense = Dense(task.model)
     losses = {"base": _fit(task, dense, False, base_steps, np.random.default_rng([seed, 1]))}
-    base = _detached(dense.weights())
+    base = _weights(task.model)
     _write(out / "base.safetensors", base)
     for number, share in enumerate(density or DENSITIES):
         name = f"d{100 * share:g}"
         delta, losses[name] = _delta(task, base, share, steps, seed, number)
         np.savez_compressed(out / f"delta_{name}.npz", allow_pickle=False, **delta)
-    tuned = Dense(base)
+    _load(task.model, base)
+    tuned = Dense(task.model)
     losses["tuned"] = _fit(task, tuned, True, steps, np.random.default_rng([seed, 2]))
-    _write(out / "tuned.safetensors", _detached(tuned.weights()))
+    _write(out / "tuned.safetensors", _weights(task.model))
     about = {
         "command": ["python", "-m", "benchmarks.own_diffs", *sys.argv[1:]],
         "parameters": sum(w.numel() for w in base.values()),
@@ -284,43 +282,44 @@ def _numbered(texts: Sequence[str]) -> list[NDArray[np.int64]]:
 def _delta(
     task: Task, base: Weights, density: float, steps: int, seed: int, number: int
 ) -> tuple[dict[str, NDArray[np.float32]], float]:
-    zeros = {name: torch.zeros_like(w) for name, w in base.items()}
+    _load(task.model, base)
     pruning = CubicSchedule(1.0 - density, int(PRUNE_FROM * steps), int(PRUNE_TO * steps))
-    sparse = Sparse(base, zeros, pruning)
+    sparse = Sparse(task.model, Pruning(pruning))
     loss = _fit(task, sparse, True, steps, np.random.default_rng([seed, 3, number]))
-    with torch.no_grad():
-        sparse.prune_to(round(density * sparse.size))
-    learned = zip(base, sparse.free(), strict=True)
-    # What pruning left as -0.0 becomes 0.0.
-    return {name: g.detach().numpy() + np.float32(0) for name, g in learned}, loss
+    learned = _weights(task.model)
+    return {name: (w - base[name]).numpy() for name, w in learned.items()}, loss
 
 
 def _fit(
-    task: Task, free: Parametrization, is_shifted: bool, steps: int, rng: np.random.Generator
+    task: Task, learned: LearnedDiff, is_shifted: bool, steps: int, rng: np.random.Generator
 ) -> float:
     """Adam with the product's schedule; the mean loss of the last tenth of the steps."""
-    optimizer = torch.optim.Adam(free.free(), lr=LEARNING_RATE)
-    schedule = Schedule(steps, LEARNING_RATE)
+    optimizer = torch.optim.Adam(learned.free(), lr=LEARNING_RATE)
+    learned.attach(optimizer)
+    rate = LearningRate(steps, LEARNING_RATE)
     losses = []
     task.model.train()
     torch.manual_seed(int(rng.integers(2**31)))
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        loss = task.loss(free.weights(), is_shifted, rng)
+            group["lr"] = rate.at(step)
+        loss = task.loss(is_shifted, rng)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(free.free(), max_norm=5.0)
+        nn.utils.clip_grad_norm_(learned.free(), max_norm=5.0)
         optimizer.step()
-        free.after_step(step + 1)
         if step % 50 == 0:
             progress.print(f"step {step} of {steps}, loss {losses[-1]:.3f}", highlight=False)
     return round(float(np.mean(losses[-max(1, steps // 10) :])), 4)
 
 
-def _detached(weights: Weights) -> Weights:
-    return {name: w.detach().clone() for name, w in weights.items()}
+def _weights(model: nn.Module) -> Weights:
+    return {name: w.detach().clone() for name, w in model.named_parameters()}
+
+
+def _load(model: nn.Module, weights: Weights) -> None:
+    model.load_state_dict(dict(weights), strict=False)
 
 
 def _write(path: Path, weights: Weights) -> None:

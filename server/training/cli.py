@@ -5,6 +5,7 @@ Torch is imported when the command runs, not when the command line is read.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,31 +17,40 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from diffcodec import CodecError, ParameterSet, apply, decode, parse_size
 from server.home import ServerHome
 from server.publishing import publish, require_model_name, weights_of
-from speech.card import Card
+from speech.card import Card, read_card
 from speech.corpus import Corpus
 
 if TYPE_CHECKING:
-    from server.training.recipes import TrainedGeneration, TrainingRequest
+    from server.training.request import TrainedGeneration, TrainingRequest
 
 
 class ModelKind(StrEnum):
     """Architectures that can be trained."""
 
     SLU = "slu"
+    RNNT = "rnnt"
 
 
 class TrainingMethod(StrEnum):
-    """Recipes: dense and compressed learn from scratch, the others a diff on the head."""
+    """Recipes (server.training.recipes): dense learns from scratch, the others a diff."""
 
     DENSE = "dense"
-    COMPRESSED = "compressed"
+    FINETUNE = "finetune"
+    AUTO = "auto"
     SPARSE = "sparse"
     HASH = "hash"
+    LOWRANK = "lowrank"
+    PAPER_SPARSE = "paper_sparse"
+    PAPER_HASH = "paper_hash"
 
 
 stderr = Console(stderr=True)
 
-BUILDS_ON_HEAD = {TrainingMethod.SPARSE, TrainingMethod.HASH}
+METRICS = {ModelKind.SLU: "accuracy", ModelKind.RNNT: "wer"}
+TRAININGS = "training"
+"""The folder of a home where interrupted trainings wait to go on."""
+
+WITHOUT_BUDGET = {TrainingMethod.DENSE, TrainingMethod.FINETUNE}
 
 
 def train(
@@ -65,7 +75,7 @@ def train(
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Size: tiny, small, paper. Else the head's, or small."),
+        typer.Option(metavar="NAME", help="Size: tiny, small, paper; else the head's, or small."),
     ] = None,
     steps: Annotated[int, typer.Option(min=20, help="Optimiser steps.")] = 1500,
     seed: Annotated[int, typer.Option(min=0, help="Draws weights, batches and dropout.")] = 0,
@@ -73,30 +83,41 @@ def train(
 ) -> None:
     """Train the next generation from a corpus and publish it.
 
-    The first generation is dense. A sparse or hash diff then learns on top of the newest one and
-    fits the budget; the generation *is* what the diff file leads to. A generation knows the phrases
-    it is trained on and no others: name the old ones too, or none to know all of the corpus.
+    The first generation is dense. A diff then learns on top of the newest one and fits the budget;
+    the generation *is* what the diff file leads to. auto takes the method that measured best at
+    such a budget. A generation knows the phrases it is trained on and no others: name the old ones
+    too, or none to know all of the corpus.
+
+    Ctrl-C loses at most a minute: the same command goes on where it was.
 
     Examples:
         ota-server train srv --corpus fsdd --method dense --texts zero,one,two
 
-        ota-server train srv --corpus fsdd --method sparse --budget 40KB
+        ota-server train srv --corpus fsdd --method auto --budget 16KB
+
+        ota-server train srv --corpus sentences --model rnnt --method dense
     """
+    from server.training import parallel
+
     budget_bytes = _budget_of(method, budget)
     name = line or model.value
     chosen = Corpus.read(corpus).restrict(texts=_listed(texts), domains=_listed(domains))
     opened = ServerHome.open(home)
     try:
-        request = _request(opened, name, method, chosen, budget_bytes, config, steps, seed)
-        trained = _learn(request)
-        accuracy = _accuracy(trained, request)
-        forgotten = _forgotten(opened, name, trained.card)
+        head = _head_of(opened, name, model, method, config)
+        request = _request(head, model, method, chosen, budget_bytes, steps, seed, home / TRAININGS)
+        with parallel.world():
+            trained = _learn(request)
+            if parallel.rank():
+                return  # the first process speaks for all
+        score = _score(trained, request)
+        forgotten = sorted(set(_phrases(head.card)) - set(_phrases(trained.card)))
         generation = publish(
             opened,
             name,
             trained.diff,
             graph=trained.graph,
-            card=trained.card.to_json(),
+            card=trained.card,
             # Another one may have been published in all that time.
             expected_head=request.generation - 1 if request.generation else None,
         )
@@ -107,18 +128,19 @@ def train(
         "generation": generation.number,
         "digest": generation.digest.hex(),
         "bytes": len(trained.diff),
-        "accuracy": round(accuracy, 4),
+        METRICS[model]: round(score, 4),
         "test_speech": "real" if chosen.is_real else "synthetic",
         "training_seconds": round(trained.seconds, 1),
         "forgotten": forgotten,
+        "note": trained.note,
     }
     _print_trained(facts, as_json)
 
 
 def _budget_of(method: TrainingMethod, budget: str | None) -> int | None:
-    if method is TrainingMethod.DENSE:
+    if method in WITHOUT_BUDGET:
         if budget is not None:
-            stderr.print("note: a dense generation travels whole; the budget is for updates")
+            stderr.print(f"note: a {method} generation travels whole; the budget is for updates")
         return None
     if budget is None:
         raise typer.BadParameter(f"--method {method} needs a --budget", param_hint="--budget")
@@ -132,58 +154,96 @@ def _listed(names: str | None) -> list[str] | None:
     return [name.strip() for name in names.split(",")] if names is not None else None
 
 
+@dataclass(frozen=True)
+class _Head:
+    """What the next generation follows.
+
+    Attributes:
+        number: Of the newest generation; -1 where there is none.
+        base: Its weights, where the method builds upon them.
+        card: Its card, where it has one.
+        config: The configuration to train.
+    """
+
+    number: int
+    base: ParameterSet | None
+    card: str | None
+    config: str
+
+
+def _head_of(
+    home: ServerHome, line: str, model: ModelKind, method: TrainingMethod, config: str | None
+) -> _Head:
+    from server.training.errors import TrainingRequestError
+
+    require_model_name(line)
+    head = home.registry.head(line)
+    if head is None:
+        if method is not TrainingMethod.DENSE:
+            raise TrainingRequestError(
+                f"expected a first generation of {line!r} to build upon, found none; "
+                "train one by --method dense"
+            )
+        return _Head(-1, None, None, config or "small")
+    card: str | None = None
+    if head.card is not None:
+        card = home.artifacts.read(head.card.sha256, 0, head.card.length).decode()
+    if method is TrainingMethod.DENSE:
+        return _Head(head.number, None, card, config or "small")
+    base = weights_of(home, line, head.number)
+    of_head = _config_of(base, model)
+    if config not in (None, of_head):
+        raise TrainingRequestError(
+            f"expected the head's configuration {of_head!r}, found {config!r}"
+        )
+    return _Head(head.number, base, card, of_head)
+
+
+def _config_of(base: ParameterSet, model: ModelKind) -> str:
+    """The configuration whose layout is that of the weights to build upon."""
+    from server.training.errors import TrainingRequestError
+    from server.training.tasks import CONFIGS, layout_of
+
+    for name in CONFIGS[model]:
+        if layout_of(model, name) == base.layout:
+            return name
+    raise TrainingRequestError(
+        f"expected a head that was trained here as a model of kind {model} "
+        f"({', '.join(CONFIGS[model])}), found weights of another layout"
+    )
+
+
 def _request(
-    home: ServerHome,
-    line: str,
+    head: _Head,
+    model: ModelKind,
     method: TrainingMethod,
     corpus: Corpus,
     budget_bytes: int | None,
-    config: str | None,
     steps: int,
     seed: int,
+    trainings: Path,
 ) -> "TrainingRequest":
     from server.training.errors import TrainingRequestError
-    from server.training.recipes import TrainingRequest
+    from server.training.request import TrainingRequest
 
     if not corpus.split("test").utterances:
         raise TrainingRequestError(
             "expected recordings of the test split to measure on, found none"
         )
-    require_model_name(line)
-    head = home.registry.head(line)
-    base: ParameterSet | None = None
-    if method in BUILDS_ON_HEAD:
-        if head is None:
-            raise TrainingRequestError(
-                f"expected a first generation of {line!r} to build upon, found none; "
-                "train one by --method dense"
-            )
-        base = weights_of(home, line, head.number)
-        of_head = _config_of(base)
-        if config not in (None, of_head):
-            raise TrainingRequestError(
-                f"expected the head's configuration {of_head!r}, found {config!r}"
-            )
-        config = of_head
-    number = head.number + 1 if head is not None else 0
-    return TrainingRequest(
-        method.value, corpus, base, budget_bytes, config or "small", steps, seed, number
+    request = TrainingRequest(
+        recipe=method.value,
+        corpus=corpus,
+        base=head.base,
+        config=head.config,
+        seed=seed,
+        generation=head.number + 1,
+        task=model.value,
+        base_card=head.card if head.base is not None else None,
+        budget_bytes=budget_bytes,
+        steps=steps,
     )
-
-
-def _config_of(base: ParameterSet) -> str:
-    """The configuration whose layout is that of the weights to build upon."""
-    from server.training.errors import TrainingRequestError
-    from server.training.parameters import layout_of
-    from server.training.slu.model import CONFIGS
-
-    for name, config in CONFIGS.items():
-        if layout_of(config) == base.layout:
-            return name
-    raise TrainingRequestError(
-        "expected a head that was trained here as a spoken-command model "
-        f"({', '.join(CONFIGS)}), found weights of another layout"
-    )
+    trainings.mkdir(exist_ok=True)
+    return replace(request, checkpoint=trainings / f"{request.fingerprint()[:16]}.pt")
 
 
 def _learn(request: "TrainingRequest") -> "TrainedGeneration":
@@ -206,24 +266,19 @@ def _learn(request: "TrainingRequest") -> "TrainedGeneration":
         return train_generation(request, show)
 
 
-def _accuracy(trained: "TrainedGeneration", request: "TrainingRequest") -> float:
+def _score(trained: "TrainedGeneration", request: "TrainingRequest") -> float:
     """What the generation will do: the decoded diff, applied."""
-    from server.training.slu.evaluate import accuracy
-    from server.training.slu.model import CONFIGS
+    from server.training.tasks import measure
 
     layout = request.base.layout if request.base is not None else None
     weights = apply(request.base, decode(trained.diff, layout))
-    test = request.corpus.split("test")
-    return accuracy(weights, CONFIGS[request.config], test, trained.card.phrases)
+    return measure(weights, request.config, request.corpus.split("test"), trained.card)
 
 
-def _forgotten(home: ServerHome, line: str, card: Card) -> list[str]:
-    """Phrases of the head that the next generation does not know."""
-    head = home.registry.head(line)
-    if head is None or head.card is None:
-        return []
-    content = home.artifacts.read(head.card.sha256, 0, head.card.length)
-    return sorted(set(Card.from_json(content.decode()).phrases) - set(card.phrases))
+def _phrases(card: str | None) -> tuple[str, ...]:
+    """The phrases that a card names; a recogniser of sentences has none."""
+    known = None if card is None else read_card(card)
+    return known.phrases if isinstance(known, Card) else ()
 
 
 def _print_trained(facts: Mapping[str, Any], as_json: bool) -> None:
@@ -233,6 +288,11 @@ def _print_trained(facts: Mapping[str, Any], as_json: bool) -> None:
     print(f"generation {facts['generation']} of {facts['model']}")
     print(f"digest     {facts['digest']}")
     print(f"bytes      {facts['bytes']}")
-    print(f"accuracy   {100 * facts['accuracy']:.1f} % ({facts['test_speech']} test speech)")
+    for metric in METRICS.values():
+        if metric in facts:
+            score = f"{100 * facts[metric]:.1f} %"
+            print(f"{metric:<10} {score} ({facts['test_speech']} test speech)")
     if facts["forgotten"]:
         print(f"forgotten  {', '.join(facts['forgotten'])}")
+    if facts["note"]:
+        print(f"method     {facts['note']}")

@@ -1,6 +1,7 @@
 """Errors of the training recipes.
 
 TrainingError
+├── CheckpointError        not a checkpoint of this training: remove it, or train what it is of
 ├── DivergedError          the loss is not finite: lower the learning rate or look at the data
 └── TrainingRequestError   what was asked for does not fit together: mend the request
 """
@@ -10,8 +11,12 @@ class TrainingError(Exception):
     """Base of all errors of this package; the message is one line for people."""
 
 
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be gone on with. The message names the file."""
+
+
 class DivergedError(TrainingError):
-    """Training cannot go on. The message names the step."""
+    """Training cannot go on. The message names the step and the last good checkpoint."""
 
 
 class TrainingRequestError(TrainingError):

@@ -1,91 +1,150 @@
 """The training loop that every recipe shares.
 
-It knows a model, examples and a parametrization of the weights, and nothing of budgets.
+It knows a task, a learned diff and a schedule, and nothing of budgets. It can be killed at any
+step and goes on from its checkpoint with the same result; on a GPU it runs in mixed precision,
+under torchrun on many of them.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.func import functional_call
+from torch import Tensor, nn
 
+from server.training import parallel
+from server.training.checkpoint import Checkpoint
 from server.training.errors import DivergedError
-from server.training.parametrization import Parametrization
-from server.training.slu.examples import Examples, pad_phrases
-from server.training.slu.loss import triplet_loss
+from server.training.learned.diff import LearnedDiff
+from server.training.schedule import LearningRate
+from server.training.task import Task
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, loss)."""
 
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to learn: warm up, hold, then decay (neural diff paper 4.2)."""
-
-    steps: int
-    learning_rate: float
-    batch_size: int = 64
-    warmup_share: float = 0.05
-    hold_share: float = 0.6
-    final_factor: float = 0.02
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        progress = step / self.steps
-        if progress < self.warmup_share:
-            return self.learning_rate * (step + 1) / (self.warmup_share * self.steps + 1)
-        if progress < self.hold_share:
-            return self.learning_rate
-        decay = (progress - self.hold_share) / (1.0 - self.hold_share)
-        return float(self.learning_rate * self.final_factor**decay)
+LARGEST_GRADIENT = 5.0
+"""L2 norm to which gradients are clipped."""
 
 
 def learn(
-    model: nn.Module,
-    examples: Examples,
-    parametrization: Parametrization,
-    schedule: Schedule,
+    task: Task,
+    learned: LearnedDiff,
+    rate: LearningRate,
+    batch_size: int,
     rng: np.random.Generator,
     progress: Progress,
+    checkpoint: Checkpoint,
 ) -> float:
-    """Fit the free tensors of a parametrization by Adam.
+    """Learn a diff by Adam.
 
     Args:
-        model: The architecture; its own weights are not used and not changed.
-        examples: What to learn from.
-        parametrization: The weights and what is free in them; changed in place.
-        schedule: Steps, rates and batch size.
+        task: Gives batches and losses.
+        learned: The diff and its module; changed in place.
+        rate: Steps and learning rates.
+        batch_size: Examples a step, over all processes together.
         rng: Draws batches, augmentation and the seed of dropout.
         progress: Told about every step.
+        checkpoint: Where to keep how far it is, and to go on from.
 
     Returns:
         The mean loss of the last tenth of the steps.
 
     Raises:
         DivergedError: the loss is not finite any more.
+        CheckpointError: the checkpoint is not of this training.
     """
-    optimizer = torch.optim.Adam(parametrization.free(), lr=schedule.learning_rate)
-    phrases = pad_phrases(examples.phrases)
-    losses = []
+    model = learned.model
+    device = next(model.parameters()).device
+    optimizer = torch.optim.Adam(learned.free(), lr=rate.peak)
+    learned.attach(optimizer)
+    losses: list[float] = []
     model.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**31)))
-        for step in range(schedule.steps):
+    share = -(-batch_size // parallel.size())
+    with torch.random.fork_rng():
+        torch.manual_seed(int(rng.integers(2**31)) + parallel.rank())
+        if parallel.rank():
+            rng = rng.spawn(parallel.rank())[-1]
+        restore(checkpoint.load(), learned, optimizer, rng, losses)
+        for step in range(len(losses), rate.steps):
             for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(step)
-            features, labels = examples.draw(schedule.batch_size, rng)
-            inputs = (features.values, features.lengths, phrases.values, phrases.lengths)
-            speech, text = functional_call(model, dict(parametrization.weights()), inputs)
-            loss = triplet_loss(speech, text, labels)
-            losses.append(loss.item())
+                group["lr"] = rate.at(step)
+            batch = to_device(task.draw(share, rng), device)
+            with mixed_precision(device):
+                loss = task.loss(model, batch)
+            losses.append(parallel.mean(loss.item(), device))
             if not np.isfinite(losses[-1]):
-                raise DivergedError(f"expected a finite loss, found {losses[-1]} at step {step}")
+                raise DivergedError(
+                    f"expected a finite loss, found {losses[-1]} at step {step}{kept(checkpoint)}"
+                )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(parametrization.free(), max_norm=5.0)
+            parallel.average_gradients(learned.free())
+            nn.utils.clip_grad_norm_(learned.free(), LARGEST_GRADIENT)
             optimizer.step()
-            parametrization.after_step(step + 1)
-            progress(step + 1, schedule.steps, losses[-1])
-    return float(np.mean(losses[-max(1, schedule.steps // 10) :]))
+            progress(step + 1, rate.steps, losses[-1])
+            if checkpoint.is_due():
+                checkpoint.save(snapshot(learned, optimizer, rng, losses))
+    return float(np.mean(losses[-max(1, rate.steps // 10) :]))
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 for the products on a GPU that has it; float32 elsewhere."""
+    is_on = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_on)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Tensors, and tuples and dataclasses of them, on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, tuple):
+        return tuple(to_device(part, device) for part in batch)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        fields = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+        return type(batch)(**{name: to_device(part, device) for name, part in fields.items()})
+    return batch
+
+
+def snapshot(
+    learned: LearnedDiff,
+    optimizer: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    losses: list[float],
+) -> dict[str, Any]:
+    """All that the next step depends on."""
+    return {
+        "model": learned.model.state_dict(),
+        "learned": learned.state(),
+        "optimizer": optimizer.state_dict(),
+        "rng": rng.bit_generator.state,
+        "torch_rng": torch.get_rng_state(),
+        "losses": losses,
+    }
+
+
+def restore(
+    state: Mapping[str, Any] | None,
+    learned: LearnedDiff,
+    optimizer: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    losses: list[float],
+) -> None:
+    """Go on from a snapshot, if there is one."""
+    if state is None:
+        return
+    learned.model.load_state_dict(state["model"])
+    learned.restore(state["learned"])
+    optimizer.load_state_dict(state["optimizer"])
+    rng.bit_generator.state = state["rng"]
+    torch.set_rng_state(state["torch_rng"])
+    losses[:] = state["losses"]
+
+
+def kept(checkpoint: Checkpoint) -> str:
+    """What a message about a failed training says of its checkpoint."""
+    path: Path | None = checkpoint.path
+    if path is None or not path.exists():
+        return ""
+    return f"; the last good checkpoint is kept in {path}"

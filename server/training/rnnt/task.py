@@ -1,13 +1,14 @@
 """Speech recognition as the training recipes see it (server.training.task.Task)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from diffcodec import Dtype, Layout, TensorSpec
+from diffcodec import Layout
 from server.training.errors import TrainingRequestError
+from server.training.parameters import layout_of, seeded
 from server.training.rnnt.examples import Batch, Examples
 from server.training.rnnt.graph import build_graph
 from server.training.rnnt.loss import transducer_loss
@@ -57,13 +58,11 @@ class RnntTask:
     @property
     def layout(self) -> Layout:
         """The canonical tensors of the model, float32."""
-        return layout_of(self.config)
+        return layout_of(partial(RnntModel, self.config))
 
     def new_model(self, seed: int) -> RnntModel:
         """A model with random weights that depend on the seed alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return RnntModel(self.config)
+        return seeded(partial(RnntModel, self.config), seed)
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """A random, augmented batch of utterances of similar lengths."""
@@ -83,16 +82,6 @@ class RnntTask:
         """The card of the generation, as JSON: its pieces and the sizes of its states."""
         layers = self.config.encoder_layers, self.config.prediction_layers
         return TransducerCard(self.pieces.pieces, *layers, self.config.hidden).to_json()
-
-
-def layout_of(config: ModelConfig) -> Layout:
-    """The canonical layout of a model of these sizes."""
-    # On the meta device nothing is allocated and no randomness is drawn.
-    with torch.device("meta"):
-        model = RnntModel(config)
-    return Layout.of(
-        TensorSpec(name, Dtype.FLOAT32, tuple(p.shape)) for name, p in model.named_parameters()
-    )
 
 
 def pieces_of(card: str, config: ModelConfig) -> Pieces:

@@ -37,7 +37,7 @@ def accuracy(
     examples = Examples.of(corpus, known)
     choices = torch.tensor([known.index(phrase) for phrase in phrases])
     model = SpokenCommandModel(config).eval()
-    weights, texts = to_weights(parameters), pad_phrases(phrases)
+    weights, texts = to_weights(parameters), pad_phrases(phrases, config.tokens)
     correct = 0
     for features, labels in examples.in_order(batch_size=128):
         inputs = (features.values, features.lengths, texts.values, texts.lengths)

@@ -16,7 +16,7 @@ from server.training.sequences import Padded, draw_similar, pad
 from speech.audio import read_audio
 from speech.corpus import Corpus
 from speech.features import extract
-from speech.tokens import encode_text
+from speech.tokens import BYTES, encode_text
 
 Floats = NDArray[np.float32]
 
@@ -63,8 +63,8 @@ class Examples:
         return pad(features), torch.from_numpy(self.labels[chosen])
 
 
-def pad_phrases(phrases: tuple[str, ...]) -> Padded:
-    """Phrases as padded tokens, int64 (L, C)."""
-    tokens = [torch.from_numpy(encode_text(phrase)) for phrase in phrases]
-    lengths = torch.tensor([len(t) for t in tokens])
-    return Padded(torch.nn.utils.rnn.pad_sequence(tokens), lengths)
+def pad_phrases(phrases: tuple[str, ...], tokens: str = BYTES) -> Padded:
+    """Phrases as padded tokens (speech.tokens), int64 (L, C)."""
+    sequences = [torch.from_numpy(encode_text(phrase, tokens)) for phrase in phrases]
+    lengths = torch.tensor([len(s) for s in sequences])
+    return Padded(torch.nn.utils.rnn.pad_sequence(sequences), lengths)

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from server.training.lstm import OnnxLstmLayer
 from speech.features import FEATURE_DIM
-from speech.tokens import VOCABULARY_SIZE
+from speech.tokens import BYTES, PIECES, VOCABULARY_SIZES
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Sizes of a spoken-command model.
 
-    `paper` has the layers of section 4.2 (its 4,500 word pieces are bytes here, which need no
-    vocabulary on the way to the device); the others are for a CPU.
+    `paper` is the model of section 4.2, 1.1 million parameters; its 4,500 word pieces are hashed
+    ones, which need no vocabulary on the way to the device. The others are for a CPU.
     """
 
     speech_layers: int
@@ -33,12 +33,13 @@ class ModelConfig:
     embedding: int
     token_embedding: int
     dropout: float = 0.2
+    tokens: str = BYTES
 
 
 CONFIGS = {
     "tiny": ModelConfig(1, 1, hidden=32, embedding=32, token_embedding=16, dropout=0.0),
     "small": ModelConfig(2, 1, hidden=128, embedding=64, token_embedding=32, dropout=0.1),
-    "paper": ModelConfig(4, 2, hidden=128, embedding=128, token_embedding=64, dropout=0.2),
+    "paper": ModelConfig(4, 2, hidden=128, embedding=128, token_embedding=64, tokens=PIECES),
 }
 
 
@@ -74,7 +75,7 @@ class SpokenCommandModel(nn.Module):
         super().__init__()
         self.config = config
         self.speech = Encoder(config, FEATURE_DIM, config.speech_layers)
-        self.tokens = nn.Embedding(VOCABULARY_SIZE, config.token_embedding)
+        self.tokens = nn.Embedding(VOCABULARY_SIZES[config.tokens], config.token_embedding)
         self.text = Encoder(config, config.token_embedding, config.text_layers)
 
     def forward(

@@ -1,5 +1,6 @@
 """The hand-built ONNX graph computes what the torch model computes."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,16 @@ import onnxruntime
 import pytest
 import torch
 
-from server.training.parameters import layout_of, new_model, to_parameters
+from server.training.parameters import seeded, to_parameters
 from server.training.slu.graph import build_graph
-from server.training.slu.model import CONFIGS
+from server.training.slu.model import CONFIGS, SpokenCommandModel
+from server.training.tasks import layout_of
 
 
 @pytest.fixture(params=["tiny", "small", "paper"])
 def exported(request: pytest.FixtureRequest, tmp_path: Path):
     config = CONFIGS[request.param]
-    model = new_model(config, seed=3).eval()
+    model = seeded(partial(SpokenCommandModel, config), seed=3).eval()
     parameters = to_parameters(model)
     (tmp_path / "model.onnx").write_bytes(build_graph(config, parameters.layout))
     parameters.write(tmp_path / "weights.bin")
@@ -57,12 +59,21 @@ def test_graph_is_valid_small_and_names_every_tensor_of_the_layout(exported) -> 
 
 
 def test_the_same_model_always_gives_the_same_graph_bytes() -> None:
-    config = CONFIGS["small"]
-    assert build_graph(config, layout_of(config)) == build_graph(config, layout_of(config))
+    config, layout = CONFIGS["small"], layout_of("slu", "small")
+    assert build_graph(config, layout) == build_graph(config, layout)
+
+
+def test_the_paper_s_model_has_its_sizes() -> None:
+    """4 x 128 and 2 x 128 LSTM, projections of 128, 4,500 x 64 embedding: 1.1 million (4.2)."""
+    layout = layout_of("slu", "paper")
+    assert layout.parameter_count == 1_113_600
+    assert layout.index["tokens.weight"].shape == (4_500, 64)
+    assert layout.index["speech.projection.weight"].shape == (128, 128)
+    assert sum(name.endswith(".R") for name in layout.index) == 6
 
 
 def test_padding_does_not_change_an_embedding() -> None:
-    model = new_model(CONFIGS["tiny"], seed=1).eval()
+    model = seeded(partial(SpokenCommandModel, CONFIGS["tiny"]), seed=1).eval()
     features = torch.randn(12, 1, 192)
     padded = torch.cat([features, torch.zeros(5, 1, 192)])
     tokens = torch.randint(0, 256, (4, 1))

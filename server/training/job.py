@@ -1,0 +1,117 @@
+"""A request with everything that a recipe needs in hand."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from server.training import paper
+from server.training.checkpoint import Checkpoint
+from server.training.errors import TrainingRequestError
+from server.training.learn import Progress, learn
+from server.training.learned.diff import LearnedDiff
+from server.training.parameters import to_weights
+from server.training.request import TrainingRequest
+from server.training.schedule import LearningRate
+from server.training.sizing import aimed_density
+from server.training.task import Task
+
+
+class Job:
+    """One generation to learn."""
+
+    def __init__(
+        self, request: TrainingRequest, task: Task, stream: int, progress: Progress
+    ) -> None:
+        """Get ready.
+
+        Args:
+            request: What to learn.
+            task: Its model and data.
+            stream: Of randomness: each recipe draws from one of its own.
+            progress: Told about every step.
+        """
+        self.request = request
+        self.task = task
+        self.numbers = paper.NUMBERS[request.task]
+        self.steps = request.steps or self.numbers.steps
+        self.checkpoint = Checkpoint(request.checkpoint, request.fingerprint())
+        self._progress = progress
+        self._rng = np.random.default_rng([request.seed, request.generation, stream])
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def fresh_model(self) -> nn.Module:
+        """Random weights."""
+        return self.task.new_model(self.request.seed).to(self._device)
+
+    def base_model(self) -> nn.Module:
+        """The weights of F_t.
+
+        Raises:
+            TrainingRequestError: there is none, or of another layout.
+        """
+        base, recipe = self.request.base, self.request.recipe
+        if base is None:
+            raise TrainingRequestError(
+                f"recipe {recipe}: expected a generation to build upon, found none"
+            )
+        if base.layout != self.task.layout:
+            raise TrainingRequestError(
+                f"expected a base of the layout of configuration {self.request.config!r}, "
+                "found another"
+            )
+        model = self.task.new_model(self.request.seed)
+        model.load_state_dict(to_weights(base))
+        return model.to(self._device)
+
+    @property
+    def budget_bytes(self) -> int:
+        """The size as bytes.
+
+        Raises:
+            TrainingRequestError: there is none.
+        """
+        if self.request.budget_bytes is None:
+            raise TrainingRequestError(
+                f"recipe {self.request.recipe}: expected a budget in bytes, found none"
+            )
+        return self.request.budget_bytes
+
+    @property
+    def hash_seed(self) -> int:
+        """Another one for each generation (3.2)."""
+        return (self.request.seed << 32) + self.request.generation
+
+    def density(self) -> float:
+        """The share of weights to prune down to: nominally, or for the coder to go on from."""
+        if self.request.nominal_ratio is not None:
+            return 1.0 / self.request.nominal_ratio
+        return aimed_density(self.task.layout.parameter_count, self.budget_bytes)
+
+    def at(self, share: float) -> int:
+        """A step, as a share of all."""
+        return max(1, round(share * self.steps))
+
+    def learn(self, learned: LearnedDiff, peak: float | None = None) -> "Learned":
+        """Learn a diff, at the task's rate where no other is given."""
+        rate = LearningRate(self.steps, peak or self.numbers.learning_rate)
+        batch_size = self.request.batch_size
+        loss = learn(
+            self.task, learned, rate, batch_size, self._rng, self._progress, self.checkpoint
+        )
+        return Learned(learned, loss)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A diff that was learned.
+
+    Attributes:
+        loss: Mean of the last steps.
+        note: Why this recipe, where one was chosen.
+    """
+
+    diff: LearnedDiff
+    loss: float
+    note: str = ""

@@ -1,0 +1,31 @@
+"""Learning a diff on any torch module, with any loss (neural diff paper, section 3).
+
+    Dense      every weight is free                             BL, FT
+    Sparse     an additive diff, pruned as it learns            3.1, BLC; levels in the loop
+    Hashed     a multiplicative diff of shared values           3.2, BLC
+    Lora       low-rank adapters, for comparison
+    LowRank    low-rank factors with sparse levels above them
+
+All of them go around an optimiser's step and leave the training loop as it was; docs/guides/
+learn-a-diff.md has an example.
+"""
+
+from server.training.learned.dense import Dense
+from server.training.learned.diff import LearnedDiff
+from server.training.learned.hashed import Hashed
+from server.training.learned.lora import Lora
+from server.training.learned.lowrank import LowRank
+from server.training.learned.scores import by_fisher, by_magnitude
+from server.training.learned.sparse import Pruning, Sparse
+
+__all__ = [
+    "Dense",
+    "Hashed",
+    "LearnedDiff",
+    "Lora",
+    "LowRank",
+    "Pruning",
+    "Sparse",
+    "by_fisher",
+    "by_magnitude",
+]

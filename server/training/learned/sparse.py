@@ -1,0 +1,226 @@
+"""An additive diff, zero at first, whose least entries are pruned as it learns (paper 3.1).
+
+Where G is pruned the model keeps the weight of F_t, so the result stays dense. A snapshot of a
+pruned G is a pruned model: the compressed baseline (BLC).
+
+Beyond the paper, each to be switched on by itself:
+
+    score       |g| sqrt(F) in place of |g|                              (scores)
+    regrowth    pruned entries go on learning unseen and may come back   (dynamic network surgery,
+                Guo et al. 2016)
+    budget      pruning ends with what the *encoded file* can carry, and what is left learns on
+                as the levels that travel                                (levels)
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffcodec import (
+    Coder,
+    Diff,
+    ParameterSet,
+    SparseDiff,
+    decode,
+    encode,
+    fit_sparse,
+    sparse_diff,
+)
+from server.training.learned.diff import LearnedDiff, base_digest
+from server.training.learned.levels import Levels, encode_within
+from server.training.learned.scores import FLOOR, Score, by_fisher, by_magnitude, threshold
+from server.training.schedule import CubicSchedule
+
+FINE_LEVELS = 127
+"""Of a diff whose entries are counted and not its bytes: nearly the values themselves."""
+SLACK = 0.98
+"""Share of the budget that is filled where levels begin to learn: their lengths move a little."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How G becomes sparse.
+
+    Attributes:
+        schedule: The sparsity by step.
+        score: Ranks entries; the least are pruned.
+        is_global: One threshold for all tensors; else each tensor is pruned to the same sparsity.
+        is_regrowing: Pruned entries go on learning, and come back when they rank high again.
+        interval: Steps between two prunings.
+    """
+
+    schedule: CubicSchedule
+    score: Score = by_magnitude
+    is_global: bool = True
+    is_regrowing: bool = False
+    interval: int = 10
+
+    def is_due(self, step: int) -> bool:
+        """Whether to prune after a step, counted from 1."""
+        schedule = self.schedule
+        in_time = schedule.first_step < step <= schedule.last_step
+        return in_time and (step % self.interval == 0 or step == schedule.last_step)
+
+
+class Sparse(LearnedDiff):
+    """F_t + G, G sparse."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pruning: Pruning,
+        budget_bytes: int | None = None,
+        *,
+        has_levels: bool = False,
+        is_snapshot: bool = False,
+        coders: tuple[Coder, ...] | None = None,
+    ) -> None:
+        """Anchor a module.
+
+        Args:
+            model: See LearnedDiff.
+            pruning: How G becomes sparse.
+            budget_bytes: Where pruning ends, the file's size decides how many entries stay. None:
+                the schedule's sparsity does.
+            has_levels: From there on entries learn as the levels that travel.
+            is_snapshot: The anchor is zero.
+            coders: What devices decode; None: all that there are here.
+
+        Raises:
+            BudgetError: not even an empty diff fits.
+        """
+        super().__init__(model, budget_bytes, is_snapshot=is_snapshot, coders=coders)
+        self._pruning = pruning
+        self._has_levels = has_levels
+        self._size = sum(w.numel() for w in self.weights.values())
+        self._kept: dict[str, Tensor] = {}
+        # With regrowth: what all entries learn, where the module holds those that are not pruned.
+        self._unseen: dict[str, Tensor] = {}
+        self._levels: Levels | None = None
+        if budget_bytes is not None:  # a hopeless one is refused now, not after the training
+            empty = self.base or ParameterSet.zeros(self.layout)
+            fit_sparse(self.base, empty, budget_bytes, coders=self.coders)
+
+    def free(self) -> list[Tensor]:
+        """The module's own weights: their gradients are those of G."""
+        return list(self.weights.values())
+
+    def before_step(self) -> None:
+        """Give the optimiser the values that learn, where the module ran on others."""
+        if self._levels is not None:
+            self._levels.show_learning(self.weights, self.anchor)
+        for name, values in self._unseen.items():
+            self.weights[name].copy_(values)
+
+    def after_step(self) -> None:
+        """Prune where it is due; pruned entries stay at F_t."""
+        if self._levels is not None:
+            self._levels.take_learning(self.weights, self.anchor)
+            self._levels.show_travelling(self.weights, self.anchor)
+            return
+        if self._pruning.is_regrowing and self.steps_done < self._pruning.schedule.last_step:
+            self._unseen = {name: w.detach().clone() for name, w in self.weights.items()}
+        if self._pruning.is_due(self.steps_done):
+            sparsity = self._pruning.schedule.sparsity(self.steps_done)
+            self.prune_to(round((1.0 - sparsity) * self._size))
+        else:
+            self._keep_pruned()
+        if self.steps_done == self._pruning.schedule.last_step:
+            self._unseen = {}
+            room = self.room(self.budget_bytes)
+            if room is not None:
+                self._settle(room)
+
+    @torch.no_grad()
+    def prune_to(self, count: int) -> None:
+        """Keep the `count` entries of G that rank highest."""
+        limits = self._limits(count)
+        for name in self.weights:
+            self._kept[name] = self._score(name) > limits[name]
+        self._keep_pruned()
+
+    def file_of_weights(self, budget_bytes: int | None, coders: tuple[Coder, ...]) -> bytes:
+        """Without any budget every entry of G travels, nearly exactly."""
+        if budget_bytes is None:
+            return self._file_of_all(coders)
+        if self._levels is not None and budget_bytes == self.room(self.budget_bytes):
+            return encode_within(self._diff, self.base, budget_bytes, coders)
+        return self._fit(budget_bytes, coders)
+
+    def state(self) -> dict[str, Any]:
+        """Masks and levels too."""
+        levels = None if self._levels is None else self._levels.state()
+        return super().state() | {"kept": self._kept, "unseen": self._unseen, "levels": levels}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        super().restore(state)
+        self._kept, self._unseen = dict(state["kept"]), dict(state["unseen"])
+        self._levels = None if state["levels"] is None else Levels.of_state(state["levels"])
+
+    def _settle(self, budget_bytes: int) -> None:
+        """Let the coder decide which entries travel, and as which levels."""
+        fitted = decode(self._fit(int(SLACK * budget_bytes), self.coders), self.layout).diff
+        changes = {n: c for n, c in fitted.changes() if isinstance(c, SparseDiff)}
+        if len(changes) < len(list(fitted.changes())):
+            return  # exact weights fit as well: nothing has to go
+        if not self._has_levels:
+            self.prune_to(sum(change.levels.size for change in changes.values()))
+            return
+        deltas = {name: w - self.anchor[name] for name, w in self.weights.items()}
+        squares = {name: self.squared_gradients(name) + FLOOR for name in changes}
+        self._levels = Levels.of(changes, deltas, squares)
+        self._levels.show_travelling(self.weights, self.anchor)
+
+    def _file_of_all(self, coders: tuple[Coder, ...]) -> bytes:
+        deltas = {
+            name: (weight - self.anchor[name]).detach().cpu().numpy()
+            for name, weight in self.weights.items()
+        }
+        start = self.base or ParameterSet.zeros(self.layout)
+        diff = sparse_diff(start, deltas, FINE_LEVELS)
+        return encode(replace(diff, base_digest=base_digest(self.base)), self.base, coders)
+
+    def _diff(self, trimmed: float) -> Diff:
+        """The levels that travel, without a share of the least."""
+        changes = {} if self._levels is None else self._levels.changes(trimmed)
+        return Diff.of(self.layout, base_digest(self.base), changes)
+
+    def _fit(self, budget_bytes: int, coders: tuple[Coder, ...]) -> bytes:
+        """The file of least error; by Fisher information where that is what ranks entries."""
+        new, sensitivities = self.parameters(), None
+        if self._pruning.score is by_fisher:
+            sensitivities = {
+                name: (self.squared_gradients(name) + FLOOR).cpu().numpy() for name in self.weights
+            }
+        return fit_sparse(self.base, new, budget_bytes, sensitivities=sensitivities, coders=coders)
+
+    def _score(self, name: str) -> Tensor:
+        g = self.weights[name] - self.anchor[name]
+        if self._pruning.score is by_magnitude:
+            return g.abs()
+        return self._pruning.score(g, self.squared_gradients(name))
+
+    def _limits(self, count: int) -> dict[str, float]:
+        """The score above which an entry stays, by tensor."""
+        if self._pruning.is_global:
+            limit = threshold(lambda: map(self._score, self.weights), count)
+            return dict.fromkeys(self.weights, limit)
+        share = count / self._size
+
+        def scores(name: str) -> Iterator[Tensor]:
+            yield self._score(name)
+
+        return {
+            name: threshold(partial(scores, name), round(share * weight.numel()))
+            for name, weight in self.weights.items()
+        }
+
+    def _keep_pruned(self) -> None:
+        for name, is_kept in self._kept.items():
+            weight = self.weights[name]
+            weight.copy_(torch.where(is_kept, weight, self.anchor[name]))
