@@ -24,7 +24,7 @@ ota-sim run quickstart
 
 ota-sim run table1-small --workers 2 --cache runs/cache
 
-ota-sim run digits --corpus fsdd --out runs/digits --variants bl,ft,sparse --sizes 1/100,40x
+ota-sim run digits --corpus fsdd --out runs/digits --variants bl,ft,sparse --sizes 1/100,1/600
 
 ota-sim run digits --corpus mine --by text --generations 'yes,no;stop;go' --steps 800 --seed 7"""
 
@@ -34,7 +34,7 @@ ota-sim report runs/digits"""
 
 BEST_EXAMPLE = """Example:
 
-ota-sim best runs/equal-bytes --json > best.json"""
+ota-sim best runs/equal-bytes --json > measured.json"""
 
 app = typer.Typer(
     help="Replay the life of a model: train, publish, update real devices, measure.",
@@ -149,12 +149,12 @@ def best_command(folder: RunFolder, as_json: JsonOption = False) -> None:
     report = read_report(folder)
     if not report.best_at_sizes:
         raise RunFolderError(
-            f"{folder}: expected a run of two or more of sparse, hash and lowrank at a size in "
-            "bytes, found none"
+            f"{folder}: expected a run of bl and two or more of sparse, hash and lowrank at a size "
+            "in bytes, found none"
         )
     print_result(
         as_json,
-        report.best_to_json(),
+        report.measured(),
         lambda: Console().print(best_table(report.best_at_sizes)),
     )
 

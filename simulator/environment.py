@@ -16,6 +16,7 @@ def describe_environment() -> Mapping[str, str]:
     return {
         "commit": _commit(),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.machine()}",
+        "accelerator": _accelerator(),
         "system": platform.platform(terse=True),
         "python version": platform.python_version(),
         **versions,
@@ -45,6 +46,13 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return f"no checkout, neuraldiff {_version('neuraldiff')}"
     return commit + (" with local changes" if changes else "")
+
+
+def _accelerator() -> str:
+    """What torch learns on beside the processor; the devices never use it."""
+    import torch  # takes seconds: not for `ota-sim --help`
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
 
 
 def _processor() -> str:

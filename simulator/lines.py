@@ -4,7 +4,7 @@ A *variant* is a way (paper, 4). A *size* limits what travels, and a *line* is a
 one chain of generations for each seed.
 
     >>> [str(line) for line in lines_of((Variant.BL, Variant.SPARSE), sizes)]
-    ['bl', 'sparse 1/100', 'sparse 40x']
+    ['bl', 'sparse 1/100', 'sparse 1/300']
 """
 
 import re
@@ -46,6 +46,11 @@ class Variant(StrEnum):
     def is_compressed_model(self) -> bool:
         """A whole model of that size, from scratch."""
         return self in (Variant.BLC_SPARSE, Variant.BLC_HASH)
+
+    @property
+    def needs_bytes(self) -> bool:
+        """It ends with what a file can carry; a nominal size says nothing to it."""
+        return self in (Variant.SPARSE, Variant.LOWRANK, Variant.AUTO, Variant.LORA)
 
     @property
     def is_ours(self) -> bool:
@@ -174,11 +179,17 @@ class Line:
 
 
 def lines_of(variants: Iterable[Variant], sizes: Iterable[Size]) -> tuple[Line, ...]:
-    """Every sized variant at every size, the others once, in the order of tables."""
+    """Every sized variant at every size that it can have, the others once.
+
+    Returns:
+        In the order of tables.
+    """
     sizes = tuple(sizes)
-    lines = (
+    lines = [Line(variant) for variant in variants if not variant.is_sized]
+    lines += [
         Line(variant, size)
         for variant in variants
-        for size in (sizes if variant.is_sized else (None,))
-    )
+        for size in sizes
+        if variant.is_sized and not (size.is_nominal and variant.needs_bytes)
+    ]
     return tuple(sorted(lines, key=lambda line: line.order))

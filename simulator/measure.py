@@ -5,6 +5,7 @@ generation's test recordings in its own process. Beside it, on the first line of
 device sleeps through two generations and catches up in one update.
 """
 
+import hashlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any
 
 from server.home import ServerHome
 from server.publishing import publish
+from simulator.answers import Answers
 from simulator.errors import ProgramError
 from simulator.jobs import Job, read_result
 from simulator.lines import Line
@@ -31,6 +33,21 @@ MISSED = 2
 """Generations that the late device sleeps through."""
 
 
+@dataclass(frozen=True)
+class Folders:
+    """Where a run's files lie.
+
+    Attributes:
+        jobs: The folders of the finished jobs.
+        answers: What devices answered, see `Answers`.
+        out: The run's own; server and devices in it start anew.
+    """
+
+    jobs: Path
+    answers: Path
+    out: Path
+
+
 @dataclass
 class Measurements:
     """What a line gave, or all of them."""
@@ -39,15 +56,12 @@ class Measurements:
     catch_ups: list[CatchUp] = field(default_factory=list)
 
 
-def measure_lines(
-    plan: RunPlan, jobs: Path, out: Path, workers: int, display: Display
-) -> Measurements:
+def measure_lines(plan: RunPlan, folders: Folders, workers: int, display: Display) -> Measurements:
     """Publish and measure every line; its jobs must be finished.
 
     Args:
         plan: What was trained.
-        jobs: Where the jobs' folders lie.
-        out: The run's folder; server and devices in it start anew.
+        folders: Where that lies, and where to measure.
         workers: Lines at a time.
         display: Told how far it is.
 
@@ -55,6 +69,7 @@ def measure_lines(
         ProgramError: the server or a device failed.
         ServerError: a generation could not be published.
     """
+    out = folders.out
     for name in (SERVER, DEVICES):
         shutil.rmtree(out / name, ignore_errors=True)
     (out / DEVICES).mkdir()
@@ -65,7 +80,7 @@ def measure_lines(
             ThreadPoolExecutor(workers) as pool,
         ):
             work = display.begin("devices", len(plan.lines) * plan.scenario.generations)
-            stage = _Stage(plan, jobs, out, home, address, work)
+            stage = _Stage(plan, folders, home, address, work)
             try:
                 measured = list(pool.map(stage.measure, plan.lines))
             except BaseException:
@@ -83,11 +98,11 @@ class _Stage:
     """The running server, and the devices around it."""
 
     def __init__(
-        self, plan: RunPlan, jobs: Path, out: Path, home: ServerHome, server: str, work: Work
+        self, plan: RunPlan, folders: Folders, home: ServerHome, server: str, work: Work
     ) -> None:
         self._plan = plan
-        self._jobs = jobs
-        self._out = out
+        self._folders = folders
+        self._answers = Answers(folders.answers)
         self._home = home
         self._server = server
         self._work = work
@@ -114,7 +129,7 @@ class _Stage:
             if generation < len(line.jobs):
                 self._publish(line, generation)
                 updates.append(_enroll_and_update(device, is_new=generation == 0))
-            score = self._score(device, test)
+            score = self._score(device, updates[-1], line.jobs[len(updates) - 1], test)
             measured.rows.append(self._row(line, generation, updates, score))
             self._advance(line, generation)
             if self._late_device_follows(line) and generation == self._missed_from():
@@ -161,6 +176,7 @@ class _Stage:
             row,
             file_bytes=update.diff_bytes,
             paper_bytes=result["paper_bytes"],
+            note=result.get("note", ""),
             nominal_ratio=result["nominal_ratio"],
             bytes_sent=update.bytes_sent,
             bytes_received=update.bytes_received,
@@ -168,8 +184,11 @@ class _Stage:
             peak_bytes=update.peak_bytes,
         )
 
-    def _score(self, device: Device, test: Corpus) -> float:
-        answers = device.recognise([u.path for u in test.utterances])
+    def _score(self, device: Device, update: Update, job: Job, test: Corpus) -> float:
+        """Of what the device installed last, the graph and card of which are the job's."""
+        files = (self._folder(job) / name for name in (GRAPH, CARD))
+        beside = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        answers = self._answers.of(device, [update.digest, *beside], test)
         return self._plan.scenario.metric.score([u.text for u in test.utterances], answers)
 
     def _server_score(self, line: ModelLine, generation: int) -> float:
@@ -203,21 +222,21 @@ class _Stage:
             wire_bytes=update.bytes_sent + update.bytes_received,
             digest=update.digest,
             other_digest=newest.digest,
-            score=self._score(late, self._tests[-1]),
+            score=self._score(late, update, line.jobs[-1], self._tests[-1]),
         )
 
     def _device(self, line: ModelLine, name: str) -> Device:
-        folder = self._out / DEVICES / f"{self._model(line)}-{name}"
+        folder = self._folders.out / DEVICES / f"{self._model(line)}-{name}"
         return Device(folder, self._server, self._model(line))
 
     def _model(self, line: ModelLine) -> str:
         return f"{self._plan.scenario.name}-s{line.seed}-{line.line.slug}"
 
     def _folder(self, job: Job) -> Path:
-        return self._jobs / job.key
+        return self._folders.jobs / job.key
 
     def _result(self, job: Job) -> dict[str, Any]:
-        return read_result(self._jobs, job.key)
+        return read_result(self._folders.jobs, job.key)
 
     def _advance(self, line: ModelLine, generation: int) -> None:
         with self._lock:

@@ -22,7 +22,9 @@ from simulator.errors import ProgramError
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 CALL_TIMEOUT_S = 1800.0
-"""Recognising a large test set takes minutes; half an hour is a hang."""
+"""Updates take seconds; half an hour is a hang."""
+RECORDING_TIMEOUT_S = 20.0
+"""What a recording may take in the mean: a sentence by beam search on a busy machine."""
 
 ANNOUNCEMENT = "listening on "
 
@@ -111,11 +113,14 @@ class Device:
         """The device's answer to each recording, in their order."""
         listing = self.home.with_name(f"{self.home.name}.files")
         listing.write_text("".join(f"{path.absolute()}\n" for path in recordings))
-        results = self._call_for_json("infer", "--files-from", str(listing))["results"]
-        return tuple(str(result["text"]) for result in results)
+        timeout_s = CALL_TIMEOUT_S + RECORDING_TIMEOUT_S * len(recordings)
+        said = self._call_for_json("infer", "--files-from", str(listing), timeout_s=timeout_s)
+        return tuple(str(result["text"]) for result in said["results"])
 
-    def _call_for_json(self, command: str, *arguments: str) -> Any:
-        printed = self._call(command, *arguments, "--json")
+    def _call_for_json(
+        self, command: str, *arguments: str, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Any:
+        printed = self._call(command, *arguments, "--json", timeout_s=timeout_s)
         try:
             return json.loads(printed)
         except ValueError as error:
@@ -123,15 +128,21 @@ class Device:
                 f"ota-edge {command}: expected JSON, found {printed[:80]!r}"
             ) from error
 
-    def _call(self, command: str, *arguments: str) -> str:
+    def _call(self, command: str, *arguments: str, timeout_s: float = CALL_TIMEOUT_S) -> str:
         program = [*_program("edge_client.cli"), command, "--home", str(self.home)]
-        ended = subprocess.run(
-            [*program, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=CALL_TIMEOUT_S,
-            check=False,
-        )
+        try:
+            ended = subprocess.run(
+                [*program, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ProgramError(
+                f"ota-edge {command} ({self.home.name}): expected its end within "
+                f"{timeout_s:.0f} s, found none"
+            ) from error
         if ended.returncode != 0:
             raise ProgramError(f"ota-edge {command} ({self.home.name}): {_last_line(ended.stderr)}")
         return ended.stdout

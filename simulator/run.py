@@ -16,14 +16,15 @@ from simulator.corpora import prepare_corpus
 from simulator.environment import describe_environment
 from simulator.job_runner import run_jobs
 from simulator.jobs import Job, is_finished
-from simulator.measure import measure_lines
-from simulator.plan import RunPlan, code_digest, jobs_of, make_plan
+from simulator.measure import Folders, measure_lines
+from simulator.plan import CODE_OF_RESULTS, RunPlan, jobs_of, make_plan
 from simulator.progress import Display
 from simulator.report.facts import RunFacts
 from simulator.report.page import write_report
 from simulator.report.report import Report
-from simulator.run_folder import CORPORA, JOBS, begin_record, locked
+from simulator.run_folder import ANSWERS, CORPORA, JOBS, begin_record, locked
 from simulator.scenario import Scenario
+from simulator.sources import source_digest
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class RunOptions:
     Attributes:
         corpus: A given corpus folder; None where the scenario makes its own.
         out: Where everything goes.
-        cache: Where trained generations and synthetic corpora are kept, which other runs may
-            share; None: in `out`.
+        cache: Where trained generations, synthetic corpora and the answers of devices are kept,
+            which other runs may share; None: in `out`.
         resume: Go on with what is in `out`.
         workers: Processes at a time.
         command: The command line, for the record.
@@ -51,6 +52,11 @@ class RunOptions:
     def jobs(self) -> Path:
         """The folders of the training jobs."""
         return (self.cache or self.out) / JOBS
+
+    @property
+    def answers(self) -> Path:
+        """What devices answered."""
+        return (self.cache or self.out) / ANSWERS
 
     @property
     def corpora(self) -> Path:
@@ -72,7 +78,8 @@ def run(scenario: Scenario, options: RunOptions, display: Display) -> Report:
         jobs = jobs_of(plan.lines)
         _say_what_changed(plan, jobs, options, display)
         run_jobs(jobs, options.jobs, options.workers, display.watch_jobs(jobs))
-        measured = measure_lines(plan, options.jobs, options.out, options.workers, display)
+        folders = Folders(options.jobs, options.answers, options.out)
+        measured = measure_lines(plan, folders, options.workers, display)
         facts = describe_run(plan, options, started_at)
         return write_report(options.out, facts, measured.rows, measured.catch_ups)
 
@@ -83,7 +90,7 @@ def _say_what_changed(
     """Compare with the run before, if there was one, and say what it means for its jobs."""
     now = plan.scenario.to_json() | {
         "corpus digest": plan.corpus.digest(),
-        "code of training": code_digest()[:12],
+        "code of training": source_digest(CODE_OF_RESULTS)[:12],
     }
     changes = begin_record(options.out, now)
     if not changes:

@@ -16,7 +16,7 @@ from simulator.report.facts import SUMMARY
 from simulator.report.page import PAGE
 from simulator.report.rows import RESULTS
 
-JOBS, CORPORA, EARLIER = "jobs", "corpus", "earlier"
+JOBS, CORPORA, ANSWERS, EARLIER = "jobs", "corpus", "answers", "earlier"
 LOCK = ".lock"
 RECORD = "run.json"
 
@@ -78,13 +78,23 @@ def begin_record(out: Path, now: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """What differs between two records: "steps.default: 300 -> 400"."""
+    """What differs between two records: "steps.default: 300 -> 400", "sizes: without 1/40"."""
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from differences(old, new, f"{path}{key}.")
+        elif isinstance(old, list) and isinstance(new, list) and lost_and_gained(old, new):
+            yield f"{path}{key}: {lost_and_gained(old, new)}"
         elif old != new:
             yield f"{path}{key}: {_short(old)} -> {_short(new)}"
+
+
+def lost_and_gained(old: list[Any], new: list[Any]) -> str:
+    """What a list lost and gained: "without 1/40, with 20x"; empty where only its order did."""
+    lost = [value for value in old if value not in new]
+    gained = [value for value in new if value not in old]
+    parts = (("without", lost), ("with", gained))
+    return ", ".join(f"{word} {', '.join(map(str, part))}" for word, part in parts if part)
 
 
 def _short(value: Any) -> str:

@@ -104,9 +104,11 @@ class Scenario:
                 raise ScenarioError(f"{key}: expected at least one, each once")
         if len(set(self.sizes)) != len(self.sizes):
             raise ScenarioError("sizes: expected each size once")
-        sized = [variant for variant in self.variants if variant.is_sized]
-        if sized and not self.sizes:
-            raise ScenarioError(f"sizes: expected at least one for {sized[0]}, found none")
+        for variant in self.variants:
+            if variant not in {line.variant for line in self.lines}:
+                kind = "a size in bytes such as '1/100'" if variant.needs_bytes else "a size"
+                found = ", ".join(map(str, self.sizes)) or "none"
+                raise ScenarioError(f"sizes: expected {kind} for {variant}, found {found}")
 
     @property
     def generations(self) -> int:

@@ -2,7 +2,7 @@
 
 A point is a line over all its updates (generations 1 and later): the mean of each seed, then mean
 and range over seeds. The paper's sparse diffs have a second curve, with the bytes of the paper's
-own format (float32 value and int32 index).
+own format (float32 value and int32 index). LoRA's bytes are counted as factors in float16.
 """
 
 import statistics
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from simulator.lines import TITLES, Line, Size, Variant
 from simulator.report.rows import Row
 from simulator.report.summary import Spread, Summary
-from simulator.scores import Metric
 
 CHOICES = (Variant.SPARSE, Variant.HASH, Variant.LOWRANK)
 """What `auto` chooses among."""
@@ -39,17 +38,19 @@ class Curve:
     """The points of a variant, the largest first.
 
     Attributes:
-        in_papers_format: The bytes are those of the paper's format, not of our file.
+        is_counted: The bytes are not those of our file: they are counted, at 8 a non-zero as in
+            the paper's format, or for LoRA as factors in float16.
     """
 
     variant: Variant
-    in_papers_format: bool
+    is_counted: bool
     points: tuple[Point, ...]
 
     @property
     def title(self) -> str:
         """For a legend."""
-        return TITLES[self.variant] + (", in its format" if self.in_papers_format else "")
+        form = "factors in float16" if self.variant is Variant.LORA else "in the paper's format"
+        return TITLES[self.variant] + (f", {form}" if self.is_counted else "")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Ranked:
 
     variant: Variant
     score: float
-    below_bl: float | None
+    below_bl: float
     bytes: float
 
 
@@ -80,12 +81,10 @@ def _curves(summary: Summary) -> Iterator[Curve]:
     for variant in Variant:
         lines = [line for line in summary.lines if line.variant is variant]
         files = _points(summary, lines, lambda row: row.file_bytes)
-        if files:
+        if files and variant is not Variant.LORA:
             yield Curve(variant, False, files)
-        if variant in (Variant.BLC_SPARSE, Variant.PAPER_SPARSE):
-            stated = _points(summary, lines, lambda row: row.paper_bytes)
-            if stated:
-                yield Curve(variant, True, stated)
+        if files and variant in (Variant.BLC_SPARSE, Variant.PAPER_SPARSE, Variant.LORA):
+            yield Curve(variant, True, _points(summary, lines, lambda row: row.paper_bytes))
 
 
 def _points(
@@ -133,22 +132,22 @@ def _below_bl(summary: Summary, updates: list[Row]) -> Spread | None:
 def best_at_sizes(summary: Summary) -> tuple[BestAtSize, ...]:
     """Which of the methods that `auto` chooses among was best, for every size in bytes.
 
-    Sizes at which fewer than two of them ran are left out.
+    Sizes at which fewer than two of them ran are left out, and so is a run without BL.
     """
-    sign = 1 if summary.facts.metric is Metric.WER else -1
     ranked: dict[str, list[Ranked]] = {}
     for curve in curves(summary):
         if curve.variant not in CHOICES:
             continue
         for point in curve.points:
-            below = None if point.below_bl is None else point.below_bl.mean
-            method = Ranked(curve.variant, point.score.mean, below, point.bytes.mean)
-            ranked.setdefault(str(point.size), []).append(method)
+            if point.below_bl is not None:
+                mean = point.below_bl.mean
+                method = Ranked(curve.variant, point.score.mean, mean, point.bytes.mean)
+                ranked.setdefault(str(point.size), []).append(method)
     best = [
         BestAtSize(
             size=size,
             share=float(Size.parse(size).share),
-            ranking=tuple(sorted(methods, key=lambda m: (sign * m.score, m.bytes))),
+            ranking=tuple(sorted(methods, key=lambda m: (round(m.below_bl, 6), m.bytes))),
         )
         for size, methods in ranked.items()
         if len(methods) > 1 and not Size.parse(size).is_nominal

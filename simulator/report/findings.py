@@ -36,6 +36,7 @@ def find(summary: Summary) -> tuple[Finding, ...]:
     return (
         *_distances(summary),
         *_patterns(summary),
+        *_notes(summary),
         *_agreement(summary),
         *_catch_ups(summary),
     )
@@ -97,6 +98,13 @@ def _paired(summary: Summary, one: Line, other: Line) -> Iterator[tuple[Cell, Ce
         beside = summary.cell(other, cell.generation)
         if cell.line == one and beside is not None:
             yield cell, beside
+
+
+def _notes(summary: Summary) -> Iterator[Finding]:
+    """What recipes say of themselves, once a line."""
+    said = {(row.line, row.note): None for row in summary.rows if row.note}
+    for line, note in said:
+        yield Finding(f"{line.title} chose {note}")
 
 
 def _agreement(summary: Summary) -> Iterator[Finding]:

@@ -52,6 +52,11 @@ def paper_tables(summary: Summary) -> tuple[PaperTable, ...]:
     return _scores(summary, columns), _bytes(summary, columns)
 
 
+def paper_lines(summary: Summary) -> frozenset[Line]:
+    """The lines of a run that the paper's table has a column for."""
+    return frozenset(column.line for column in _columns(summary))
+
+
 @dataclass(frozen=True)
 class _Column:
     heading: str

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def score_plot(report: Report) -> str:
                 panel.set_title(str(size).replace("x", "×"), color=INK, fontsize=11, loc="left")
         for panel in panels[len(sizes) :]:
             panel.set_axis_off()
-        _legend(figure, panels)
+        _legend(figure, panels, "outside upper left", columns=4 if abreast > 1 else 3)
         return to_svg(figure)
 
 
@@ -77,7 +77,7 @@ def bytes_plot(report: Report) -> str:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         axes.xaxis.set_minor_locator(NullLocator())
         _dress(axes, "bytes of an update", f"{report.facts.metric.heading}, over all updates")
-        _legend(figure, [axes])
+        _legend(figure, [axes], "outside right upper", columns=1)
         return to_svg(figure)
 
 
@@ -102,8 +102,8 @@ def _draw_generations(axes: Axes, report: Report, size: str | None) -> None:
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
-    look = _look(curve.variant) | {"label": curve.title}
-    if curve.in_papers_format:
+    look = _look(curve.variant) | {"label": curve.title.replace(", ", ",\n")}
+    if curve.is_counted:
         look |= {"linestyle": ":", "fillstyle": "none"}
     spreads = [point.score for point in curve.points]
     means = _percent(spreads, "mean")
@@ -136,7 +136,12 @@ def _dress(axes: Axes, along: str, up: str) -> None:
         spine.set_color(INK)
 
 
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def _legend(
+    figure: Figure,
+    panels: Sequence[Axes],
+    place: Literal["outside upper left", "outside right upper"],
+    columns: int,
+) -> None:
     """One for all panels, each entry once."""
     entries: dict[str, Artist] = {}
     for panel in panels:
@@ -145,8 +150,8 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     figure.legend(
         list(entries.values()),
         list(entries),
-        loc="outside upper left",
-        ncols=min(6, len(entries)),
+        loc=place,
+        ncols=columns,
         frameon=False,
         labelcolor=INK,
     )

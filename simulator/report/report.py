@@ -34,20 +34,25 @@ class Report:
             "catch_ups": [asdict(catch_up) for catch_up in self.summary.catch_ups],
             "findings": [asdict(finding) for finding in self.findings],
             "curves": [asdict(curve) for curve in self.curves],
-            "best_at_sizes": self.best_to_json()["sizes"],
+            "best_at_sizes": [asdict(one) for one in self.best_at_sizes],
         }
 
-    def best_to_json(self) -> dict[str, Any]:
-        """The best method of each size: what `auto` can be told."""
+    def measured(self) -> dict[str, Any]:
+        """What recipe `auto` chooses by, in the form of server/training/measured.json."""
         facts = self.facts
+        seeds = ", ".join(map(str, facts.seeds))
+        speech = "real" if facts.test_speech_is_real else "synthetic"
         return {
-            "scenario": facts.scenario,
-            "task": facts.task,
-            "metric": facts.metric,
-            "model": facts.model,
-            "parameters": facts.parameters,
-            "seeds": list(facts.seeds),
-            "sizes": [asdict(one) | {"best": one.ranking[0].variant} for one in self.best_at_sizes],
+            "source": f"{facts.scenario}, {speech} test speech, seeds {seeds}, "
+            f"commit {facts.environment.get('commit', 'unknown')}",
+            "rows": [
+                {
+                    "task": facts.task,
+                    "ratio": round(one.share, 7),
+                    "points_below_bl": {m.variant: round(m.below_bl, 3) for m in one.ranking},
+                }
+                for one in self.best_at_sizes
+            ],
         }
 
 

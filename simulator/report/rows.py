@@ -28,13 +28,15 @@ class Row:
         device_score: By the edge client's own process, 0..1 (a WER may be larger).
         server_score: By the server for the same weights.
         file_bytes: Size of the .ndiff file that the device applied.
-        paper_bytes: The same as the paper counts: 8 bytes a non-zero, 4 bytes an entry.
+        paper_bytes: As the paper counts: 8 bytes a non-zero, 4 bytes an entry; of LoRA 2 bytes a
+            value of its factors.
         float32_bytes: Size of the model's weights.
         bytes_sent: Everything that the device sent on the wire for this update.
         bytes_received: Everything that it received.
         nominal_ratio: Parameters per free value (the paper's compression ratio).
         apply_s: Time to rebuild and check the weights.
         peak_bytes: Largest resident memory of the device's update process.
+        note: What the recipe says of itself: why `auto` chose what it chose.
     """
 
     seed: int
@@ -57,6 +59,7 @@ class Row:
     nominal_ratio: float | None = None
     apply_s: float | None = None
     peak_bytes: int | None = None
+    note: str = ""
 
     @property
     def line(self) -> Line:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from simulator.lines import TITLES
 from simulator.report.curves import BestAtSize
-from simulator.report.paper_table import PaperTable, paper_tables
+from simulator.report.paper_table import PaperTable, paper_lines, paper_tables
 from simulator.report.report import Report
 from simulator.report.summary import Cell
 from simulator.report.wording import NOTHING, count, labels, points, score
@@ -65,9 +65,11 @@ class Printed:
 
 
 def printed(report: Report, columns: Sequence[Column]) -> list[Printed]:
-    """The body of the table."""
+    """The body of the table: generation 0 once, then every line of each generation."""
     lines: list[Printed] = []
     for cell in report.summary.cells:
+        if cell.generation == 0 and cell.line != report.summary.lines[0]:
+            continue  # all lines begin with the same one
         is_first = not lines or lines[-1].cell.generation != cell.generation
         texts = (
             column.text(cell) if is_first or not column.is_per_generation else ""
@@ -80,7 +82,7 @@ def printed(report: Report, columns: Sequence[Column]) -> list[Printed]:
 def print_report(report: Report, console: Console) -> None:
     """Print title, tables and findings.
 
-    Where the paper's table applies it is printed in place of the long one, which the page has.
+    Where the paper's table says it all it is printed in place of the long one, which the page has.
     """
     if not console.is_terminal:
         console = Console(file=console.file, width=WIDTH_WITHOUT_TERMINAL)
@@ -95,7 +97,7 @@ def print_report(report: Report, console: Console) -> None:
 def _tables(report: Report, console: Console) -> Iterator[Table]:
     papers = paper_tables(report.summary)
     yield from (_paper_table(paper) for paper in papers)
-    if not papers:
+    if not papers or not paper_lines(report.summary).issuperset(report.summary.lines):
         yield _fitting_table(report, console)
     if report.best_at_sizes:
         yield best_table(report.best_at_sizes)
@@ -141,10 +143,7 @@ def best_table(best: Sequence[BestAtSize]) -> Table:
     for heading in ("size", "best", "points below BL", "the others"):
         table.add_column(heading, justify="right" if heading == "size" else "left")
     for one in best:
-        first, *others = (
-            (TITLES[m.variant], NOTHING if m.below_bl is None else f"{m.below_bl:.1f}")
-            for m in one.ranking
-        )
+        first, *others = ((TITLES[m.variant], f"{m.below_bl:.1f}") for m in one.ranking)
         table.add_row(one.size, *first, ", ".join(f"{name} {below}" for name, below in others))
     return table
 

@@ -121,3 +121,14 @@ def test_the_report_can_be_made_again(out):
     ended = run("ota-sim", "report", out)
     assert ended.returncode == 0, ended.stderr
     assert (out / "report.html").exists()
+
+
+def test_a_changed_run_says_what_changed_and_loses_nothing(out, rows):
+    arguments = ("--variants", "bl,sparse", "--out", out, "--resume", "--json")
+    ended = run("ota-sim", "run", out.parent / "tiny.toml", *arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert "variants: without bl_inf, blc_sparse, hash" in ended.stderr
+    assert "5 of 5 jobs are finished and still fit" in ended.stderr
+    before = (out / "earlier" / "1" / "results.jsonl").read_text().splitlines()
+    assert len(before) == len(rows)
+    assert {cell["variant"] for cell in json.loads(ended.stdout)["cells"]} == {"bl", "sparse"}

@@ -74,12 +74,17 @@ class TestDryRun:
         planned = json.loads(
             ota_sim(
                 *("run", "quickstart", "--dry-run", "--json"),
-                *("--variants", "bl,sparse", "--sizes", "1/100,40x", "--steps", 9),
+                *("--variants", "bl,hash", "--sizes", "1/100,40x", "--steps", 9),
                 cwd=tmp_path,
             ).stdout
         )
         budget_bytes = planned["parameters"] * 4 // 100
-        assert planned["lines"] == {"bl": None, "sparse 40x": None, "sparse 1/100": budget_bytes}
+        assert planned["lines"] == {"bl": None, "hash 40x": None, "hash 1/100": budget_bytes}
+
+    def test_a_cache_holds_what_runs_can_share(self, tmp_path):
+        arguments = ("run", "quickstart", "--dry-run", "--json", "--cache", tmp_path / "shared")
+        planned = json.loads(ota_sim(*arguments, cwd=tmp_path).stdout)
+        assert Path(planned["corpus"]).parent == tmp_path / "shared" / "corpus"
 
     def test_any_corpus_by_any_labels(self, tmp_path, corpus):
         ended = ota_sim(

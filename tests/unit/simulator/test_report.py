@@ -312,6 +312,12 @@ class TestThePapersTable:
         write_report(tmp_path, FACTS, paper_rows(), [])
         assert "as the paper counts" in (tmp_path / "report.html").read_text()
 
+    def test_a_line_that_the_paper_has_not_brings_the_long_table_back(self):
+        rows = [*paper_rows(), a_row(Variant.SPARSE, 1, 0, 0.95)]
+        printed = a_table(rows, catch_ups=())
+        assert "as the paper counts" in printed
+        assert "below FT" in printed
+
     def test_a_run_without_its_lines_has_none(self):
         assert paper_tables(a_report().summary) == ()
 
@@ -335,22 +341,31 @@ class TestEqualBytes:
         assert curve.points[1].below_bl.max == pytest.approx(5)
 
     def test_the_papers_diffs_have_a_curve_in_the_papers_format_too(self):
-        titles = {(c.variant, c.in_papers_format) for c in a_report(paper_rows()).curves}
+        titles = {(c.variant, c.is_counted) for c in a_report(paper_rows()).curves}
         assert (Variant.PAPER_SPARSE, False) in titles
         assert (Variant.PAPER_SPARSE, True) in titles
         assert (Variant.PAPER_HASH, True) not in titles
 
     def test_the_best_of_each_size_is_of_those_that_auto_chooses_among(self):
-        best = a_report(self.rows()).best_to_json()
-        assert [(one["size"], one["best"]) for one in best["sizes"]] == [
-            ("1/40", Variant.SPARSE),
-            ("1/600", Variant.HASH),
-        ]
-        assert [m["variant"] for m in best["sizes"][0]["ranking"]] == ["sparse", "hash"]
-        json.dumps(best)
+        best = a_report(self.rows()).best_at_sizes
+        ranked = {one.size: [method.variant for method in one.ranking] for one in best}
+        assert ranked == {
+            "1/40": [Variant.SPARSE, Variant.HASH],
+            "1/600": [Variant.HASH, Variant.SPARSE],
+        }
+
+    def test_what_auto_chooses_by_can_be_exported(self):
+        measured = json.loads(json.dumps(a_report(self.rows()).measured()))
+        assert "seeds 0, 1, commit abc1234" in measured["source"]
+        assert measured["rows"][1] == {
+            "task": "slu",
+            "ratio": 0.0016667,
+            "points_below_bl": {"hash": 4.5, "sparse": 7.5},
+        }
 
     def test_of_equally_good_methods_the_smaller_is_the_better(self):
         rows = [
+            a_row(Variant.BL, 1, 0, 0.9),
             a_row(Variant.SPARSE, 1, 0, 0.9, "1/40", 40_001),
             a_row(Variant.HASH, 1, 0, 0.9, "1/40", 40_000),
         ]
@@ -359,7 +374,7 @@ class TestEqualBytes:
     def test_they_are_data_in_the_summary(self, tmp_path):
         write_report(tmp_path, FACTS, self.rows(), [])
         summary = json.loads((tmp_path / "summary.json").read_text())
-        assert summary["best_at_sizes"][1]["best"] == "hash"
+        assert summary["best_at_sizes"][1]["ranking"][0]["variant"] == "hash"
         assert {curve["variant"] for curve in summary["curves"]} == {"bl", "sparse", "hash", "lora"}
         assert read_report(tmp_path).best_at_sizes == a_report(self.rows()).best_at_sizes
 

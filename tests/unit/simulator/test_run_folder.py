@@ -13,9 +13,13 @@ def test_differences_are_named_by_their_keys():
     assert list(differences(BEFORE, NOW)) == [
         "steps.default: 300 -> 400",
         "steps.dense: none -> 9",
-        'sizes: ["1/40"] -> ["1/40", "40x"]',
+        "sizes: with 40x",
     ]
     assert list(differences(NOW, NOW)) == []
+    assert list(differences({"seeds": [0, 1]}, {"seeds": [1, 2, 3]})) == [
+        "seeds: without 0, with 2, 3"
+    ]
+    assert list(differences({"seeds": [0, 1]}, {"seeds": [1, 0]})) == ["seeds: [0, 1] -> [1, 0]"]
 
 
 def test_a_first_run_and_an_unchanged_one_have_nothing_to_say(tmp_path):

@@ -26,6 +26,7 @@ def test_points_below_are_positive_where_it_is_worse(metric, below):
 def test_the_paper_counts_values_and_indices():
     assert paper_bytes("paper_sparse", 100, _a_diff()) == 800
     assert paper_bytes("paper_hash", 100, _a_diff()) == 400
+    assert paper_bytes("lora", 100, _a_diff()) == 200
 
 
 def test_what_mixes_methods_is_counted_by_what_travels():
