@@ -176,7 +176,7 @@ class _Stage:
             row,
             file_bytes=update.diff_bytes,
             paper_bytes=result["paper_bytes"],
-            note=result.get("note", ""),
+            note=result["note"],
             nominal_ratio=result["nominal_ratio"],
             bytes_sent=update.bytes_sent,
             bytes_received=update.bytes_received,

@@ -9,16 +9,16 @@ So every line of a seed begins with the same generation 0, which is learned once
 equal keys, so that scenarios that share a cache share them: the runs of bl above all.
 """
 
-import hashlib
-import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulator.errors import ScenarioError
 from simulator.jobs import Job, job_key
 from simulator.lines import RECIPES, Line, Variant
 from simulator.scenario import Scenario
 from simulator.scores import TaskName
+from simulator.sources import source_digest
 from simulator.training import StaticArguments, TrainingArguments, measure_static, train
 from speech.corpus import Corpus
 
@@ -91,9 +91,13 @@ def size_of(task: TaskName, model: str) -> ModelSize:
         ScenarioError: there is no such configuration.
     """
     # torch takes seconds to import: not for `ota-sim --help`.
-    from simulator.tasks import parameter_count
+    from server.training.errors import TrainingRequestError
+    from server.training.tasks import layout_of
 
-    return ModelSize(parameter_count(task, model))
+    try:
+        return ModelSize(layout_of(task, model).parameter_count)
+    except TrainingRequestError as error:
+        raise ScenarioError(f"model: {error}") from error
 
 
 def jobs_of(lines: Sequence[ModelLine]) -> list[Job]:
@@ -112,7 +116,7 @@ class _Planner:
         self._folder = folder.absolute()
         self._digests = digests
         self._size = size
-        self._code = code_digest()
+        self._code = source_digest(CODE_OF_RESULTS)
 
     def line(self, seed: int, line: Line) -> ModelLine:
         first = self._training(seed, Line(Variant.BL), 0, None)
@@ -160,25 +164,7 @@ class _Planner:
             key=job_key("static", self._code, self._digests, first.key),
             name=f"generation 0 on later tasks, seed {seed}",
             function=measure_static,
-            arguments=StaticArguments(
-                scenario.task, self._folder, scenario.evolution, scenario.model
-            ),
+            arguments=StaticArguments(self._folder, scenario.evolution, scenario.model),
             after=(first.key,),
             cost=1.0,
         )
-
-
-def code_digest() -> str:
-    """Hex SHA-256 over the source that training results depend on."""
-    content = hashlib.sha256()
-    for path in _source_files():
-        content.update(path.name.encode() + b"\0" + path.read_bytes())
-    return content.hexdigest()
-
-
-def _source_files() -> Iterator[Path]:
-    for package in CODE_OF_RESULTS:
-        spec = importlib.util.find_spec(package)
-        folders = spec.submodule_search_locations if spec is not None else None
-        for folder in folders or ():
-            yield from sorted(Path(folder).rglob("*.py"))

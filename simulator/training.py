@@ -12,15 +12,13 @@ from typing import Any
 
 from diffcodec import Layout, ParameterSet, apply, decode
 from simulator.evolution import Evolution
-from simulator.jobs import Progress
+from simulator.jobs import CHECKPOINT, Progress
 from simulator.paper_bytes import paper_bytes
 from simulator.scores import TaskName
 from speech.corpus import Corpus
 
 DIFF, GRAPH, CARD = "generation.ndiff", "model.onnx", "card.json"
 WEIGHTS, LAYOUT = "weights.bin", "layout.json"
-
-OLD_NAMES = {"compressed_sparse": "compressed"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class TrainingArguments:
 class StaticArguments:
     """A generation 0 to measure on the tasks of all generations."""
 
-    task: TaskName
     corpus_folder: Path
     evolution: Evolution
     model: str
@@ -57,31 +54,37 @@ def train(
     # torch takes seconds to import, and only workers need it.
     import torch
 
-    from server.training.recipes import TrainingRequest, train_generation
-    from simulator.tasks import server_score
+    from server.training.recipes import train_generation
+    from server.training.request import TrainingRequest
+    from server.training.tasks import measure
 
     torch.set_num_threads(1)
     corpus = arguments.evolution.restrict(
         Corpus.read(arguments.corpus_folder), arguments.generation
     )
-    base = _read_weights(next(iter(parents.values()))) if parents else None
+    parent = next(iter(parents.values()), None)
+    base = None if parent is None else _read_weights(parent)
     request = TrainingRequest(
-        recipe=OLD_NAMES.get(arguments.recipe, arguments.recipe),
+        recipe=arguments.recipe,
+        task=arguments.task,
         corpus=corpus,
         base=base,
+        base_card=None if parent is None else (parent / CARD).read_text(encoding="utf-8"),
         budget_bytes=arguments.budget_bytes,
+        nominal_ratio=arguments.nominal_ratio,
         config=arguments.model,
         steps=arguments.steps,
         seed=arguments.seed,
         generation=arguments.generation,
         batch_size=arguments.batch_size,
+        checkpoint=folder / CHECKPOINT,
     )
     trained = train_generation(request, progress)
     diff = decode(trained.diff, None if base is None else base.layout).diff
-    weights, card = apply(base, diff), trained.card.to_json()
+    weights = apply(base, diff)
     (folder / DIFF).write_bytes(trained.diff)
     (folder / GRAPH).write_bytes(trained.graph)
-    (folder / CARD).write_text(card, encoding="utf-8")
+    (folder / CARD).write_text(trained.card, encoding="utf-8")
     (folder / LAYOUT).write_text(weights.layout.to_json(), encoding="utf-8")
     weights.write(folder / WEIGHTS)
     parameters, test = weights.layout.parameter_count, corpus.split("test")
@@ -91,7 +94,8 @@ def train(
         "paper_bytes": paper_bytes(arguments.recipe, trained.free_parameters, diff),
         "parameters": parameters,
         "nominal_ratio": parameters / max(1, trained.free_parameters),
-        "score": server_score(arguments.task, arguments.model, weights, card, test),
+        "score": measure(weights, arguments.model, test, trained.card),
+        "note": trained.note,
         "loss": trained.loss,
         "seconds": trained.seconds,
     }
@@ -103,7 +107,7 @@ def measure_static(
     """Measure a generation 0, with the card it has, on the tasks of all generations."""
     import torch
 
-    from simulator.tasks import server_score
+    from server.training.tasks import measure
 
     torch.set_num_threads(1)
     (first,) = parents.values()
@@ -114,8 +118,7 @@ def measure_static(
         evolution.restrict(corpus, generation).split("test")
         for generation in range(evolution.generations)
     )
-    scores = [server_score(arguments.task, arguments.model, weights, card, t) for t in tests]
-    return {"scores": scores}
+    return {"scores": [measure(weights, arguments.model, test, card) for test in tests]}
 
 
 def _read_weights(folder: Path) -> ParameterSet:

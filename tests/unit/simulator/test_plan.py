@@ -71,7 +71,7 @@ def test_a_line_asks_for_bytes_or_for_values(scenario):
         for line in plan.lines
     }
     assert asked["sparse 1/40"] == (plan.size.float32_bytes // 40, None)
-    assert asked["sparse 20x"] == (None, 20.0)
+    assert asked["hash 20x"] == (None, 20.0)
     assert asked["ft"] == (None, None)
 
 
@@ -100,7 +100,7 @@ def test_a_name_does_not_change_a_key(scenario):
 
 
 def test_an_unknown_model_lists_the_known_ones(scenario):
-    with pytest.raises(ScenarioError, match="expected tiny or small or paper, found 'huge'"):
+    with pytest.raises(ScenarioError, match=r"model: expected .*tiny, small, paper, found 'huge'"):
         plan_of(replace(scenario, model="huge"))
 
 
