@@ -22,13 +22,17 @@ WIDTH_WITHOUT_TERMINAL = 210
 
 @dataclass(frozen=True)
 class Column:
-    """A heading and how a cell is printed under it; a narrow terminal goes without details."""
+    """A heading and how a cell is printed under it.
+
+    Attributes:
+        detail: 0 is always printed; narrow terminals go without 2, narrower ones without 1.
+    """
 
     heading: str
     text: Callable[[Cell], str]
     is_number: bool = True
     is_per_generation: bool = False
-    is_detail: bool = False
+    detail: int = 0
 
 
 def columns_of(report: Report) -> tuple[Column, ...]:
@@ -41,16 +45,16 @@ def columns_of(report: Report) -> tuple[Column, ...]:
         Column("size", lambda cell: (cell.size or NOTHING).replace("x", "×")),
         Column(f"device {metric}", lambda cell: score(cell.device_score)),
         Column("below BL", lambda cell: points(cell.below_bl)),
-        Column("below FT", lambda cell: points(cell.below_ft)),
-        Column(f"server {metric}", lambda cell: score(cell.server_score), is_detail=True),
+        Column("below FT", lambda cell: points(cell.below_ft), detail=1),
+        Column(f"server {metric}", lambda cell: score(cell.server_score), detail=2),
         Column("file bytes", lambda cell: count(cell.file_bytes)),
-        Column("ratio", lambda cell: count(cell.file_ratio, "1/{:.3g}")),
-        Column("nominal", lambda cell: count(cell.nominal_ratio, "{:,.1f}×")),
-        Column("paper bytes", lambda cell: count(cell.paper_bytes), is_detail=True),
-        Column("sent", lambda cell: count(cell.bytes_sent), is_detail=True),
-        Column("received", lambda cell: count(cell.bytes_received)),
-        Column("apply s", lambda cell: count(cell.apply_s, "{:.3f}"), is_detail=True),
-        Column("peak MB", lambda cell: count(cell.peak_bytes, "{:.0f}", 1e6), is_detail=True),
+        Column("ratio", lambda cell: count(cell.file_ratio, "1/{:.3g}"), detail=1),
+        Column("nominal", lambda cell: count(cell.nominal_ratio, "{:,.1f}×"), detail=1),
+        Column("paper bytes", lambda cell: count(cell.paper_bytes), detail=2),
+        Column("sent", lambda cell: count(cell.bytes_sent), detail=2),
+        Column("received", lambda cell: count(cell.bytes_received), detail=1),
+        Column("apply s", lambda cell: count(cell.apply_s, "{:.3f}"), detail=2),
+        Column("peak MB", lambda cell: count(cell.peak_bytes, "{:.0f}", 1e6), detail=2),
         Column("digest", lambda cell: "ok" if cell.digest_ok else "WRONG", is_number=False),
     )
 
@@ -105,12 +109,14 @@ def _tables(report: Report, console: Console) -> Iterator[Table]:
 
 def _fitting_table(report: Report, console: Console) -> Table:
     """With all columns, or without details where they have no room."""
-    columns = columns_of(report)
-    table = _long_table(report, columns)
     endless = console.options.update(width=1_000)
-    if Measurement.get(console, endless, table).maximum > console.width:
-        table = _long_table(report, [column for column in columns if not column.is_detail])
-        table.caption = "the report has more columns"
+    for detail in (2, 1, 0):
+        columns = [column for column in columns_of(report) if column.detail <= detail]
+        table = _long_table(report, columns)
+        if detail < 2:
+            table.caption = "the report has more columns"
+        if Measurement.get(console, endless, table).maximum <= console.width:
+            break
     return table
 
 
