@@ -13,7 +13,7 @@ projections, V pieces and blank.
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,15 @@ States = tuple[State, ...]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of an RNN-T. `vocabulary` is V; `dropout` acts on the prediction network."""
+    """Sizes of an RNN-T, and how it learns.
+
+    Attributes:
+        vocabulary: V.
+        dropout: Of the prediction network.
+        ctc_weight: How much a CTC loss of the encoder alone counts beside the RNN-T loss. Where
+            texts are easier to guess than to hear, a model else learns to guess them and listens
+            only much later. It costs no parameters: the joint layer reads the encoder alone.
+    """
 
     encoder_layers: int
     prediction_layers: int
@@ -48,11 +56,14 @@ class ModelConfig:
     embedding: int
     vocabulary: int
     dropout: float = 0.3
+    ctc_weight: float = 0.0
 
 
 CONFIGS = {
     "tiny": ModelConfig(1, 1, hidden=48, projection=32, embedding=16, vocabulary=48, dropout=0.0),
-    "small": ModelConfig(2, 1, hidden=192, projection=128, embedding=64, vocabulary=256),
+    "small": ModelConfig(
+        2, 1, hidden=160, projection=96, embedding=64, vocabulary=64, ctc_weight=1.0
+    ),
     "paper": ModelConfig(6, 2, hidden=1024, projection=640, embedding=256, vocabulary=2500),
 }
 
@@ -106,6 +117,21 @@ class Prediction(nn.Module):
         return self.projection(x), after
 
 
+class Emissions(NamedTuple):
+    """Log-probabilities of the right emissions, in every cell of the lattice.
+
+    Attributes:
+        blank: (B, T, U + 1).
+        piece: (B, T, U), of the text's next piece.
+        unaided: (T, B, V), of every piece if the joint layer reads the encoder alone; None if the
+            model does not learn from that.
+    """
+
+    blank: Tensor
+    piece: Tensor
+    unaided: Tensor | None
+
+
 class RnntModel(nn.Module):
     """Both networks and the joint layer."""
 
@@ -121,25 +147,24 @@ class RnntModel(nn.Module):
 
     def forward(
         self, features: Tensor, frames: Tensor, pieces: Tensor, counts: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the right emissions, as `loss.transducer_loss` takes them.
+    ) -> Emissions:
+        """Log-probabilities of the right emissions, as the losses take them.
 
         Args:
             features: float32 (T, B, 192), padded at the end.
             frames: int64 (B,), frames that count.
             pieces: int64 (U, B), the texts, padded at the end by any piece.
             counts: int64 (B,), pieces that count.
-
-        Returns:
-            Of blank (B, T, U + 1) and of the text's next piece (B, T, U), in every cell of the
-            lattice.
         """
         encoded, _ = self.encoder(features)
         start = pieces.new_full((1, pieces.shape[1]), BLANK)
         predicted, _ = self.prediction(torch.cat([start, pieces]))
-        return emission_log_probs(
+        blank, piece = emission_log_probs(
             encoded, predicted, self.joint.weight, self.joint.bias, pieces, frames, counts
         )
+        learns_unaided = self.training and self.config.ctc_weight > 0.0
+        unaided = self.log_probs(encoded, torch.zeros_like(encoded)) if learns_unaided else None
+        return Emissions(blank, piece, unaided)
 
     def log_probs(self, encoded: Tensor, predicted: Tensor) -> Tensor:
         """(..., E) and (..., E) -> (..., V): the joint network on single pairs, for decoding."""

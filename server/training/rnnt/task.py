@@ -12,7 +12,7 @@ from server.training.parameters import layout_of, seeded
 from server.training.rnnt.examples import Batch, Examples
 from server.training.rnnt.graph import build_graph
 from server.training.rnnt.loss import transducer_loss
-from server.training.rnnt.model import CONFIGS, ModelConfig, RnntModel
+from server.training.rnnt.model import BLANK, CONFIGS, ModelConfig, RnntModel
 from server.training.rnnt.pieces import Pieces
 from speech.card import TransducerCard, read_card
 from speech.corpus import Corpus
@@ -69,10 +69,20 @@ class RnntTask:
         return self.examples.draw(batch_size, rng)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Nats a piece: the RNN-T loss of all utterances over the pieces in them."""
+        """Nats a piece: the RNN-T loss of all utterances over the pieces in them.
+
+        In training, the CTC loss of the encoder alone is added, as the configuration weighs it.
+        """
         sizes = batch.frames, batch.counts
-        blank, piece = model(batch.features, batch.frames, batch.pieces, batch.counts)
-        return transducer_loss(blank, piece, *sizes).sum() / batch.counts.sum()
+        said = model(batch.features, batch.frames, batch.pieces, batch.counts)
+        total = transducer_loss(said.blank, said.piece, *sizes).sum()
+        if said.unaided is not None:
+            # Texts with more pieces than frames have no CTC path; they teach the RNN-T alone.
+            ctc = nn.functional.ctc_loss(
+                said.unaided, batch.pieces.T, *sizes, BLANK, reduction="sum", zero_infinity=True
+            )
+            total = total + self.config.ctc_weight * ctc
+        return total / batch.counts.sum()
 
     def graph(self) -> bytes:
         """The ONNX model that runs the weights on a device."""

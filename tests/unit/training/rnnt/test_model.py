@@ -12,8 +12,8 @@ def test_paper_size_is_exact() -> None:
     assert layout_of(partial(RnntModel, CONFIGS["paper"])).parameter_count == 64_142_532
 
 
-def test_small_size_is_about_a_million() -> None:
-    assert 0.8e6 < layout_of(partial(RnntModel, CONFIGS["small"])).parameter_count < 1.2e6
+def test_small_size_is_below_a_million() -> None:
+    assert 0.5e6 < layout_of(partial(RnntModel, CONFIGS["small"])).parameter_count < 1e6
 
 
 def test_parameters_lie_in_onnx_order_with_one_bias_an_lstm() -> None:
@@ -51,10 +51,11 @@ def test_padding_does_not_change_emissions_and_they_are_those_of_decoding() -> N
     padded = torch.cat([torch.cat([features, torch.zeros(3, 1, 192)]), long[0]], dim=1)
     ids = torch.cat([torch.cat([pieces, torch.full((2, 1), BLANK)]), long[1]], dim=1)
     with torch.no_grad():
-        blank, piece = model(padded, torch.tensor([6, 9]), ids, torch.tensor([3, 5]))
+        blank, piece, unaided = model(padded, torch.tensor([6, 9]), ids, torch.tensor([3, 5]))
         encoded, _ = model.encoder(features)
         predicted, _ = model.prediction(torch.cat([torch.zeros(1, 1, dtype=torch.int64), pieces]))
         log_probs = model.log_probs(encoded[:, 0, None], predicted[:, 0])
+    assert unaided is None
     torch.testing.assert_close(blank[0, :6, :4], log_probs[..., BLANK])
     for u in range(3):
         torch.testing.assert_close(piece[0, :6, u], log_probs[:, u, pieces[u, 0]])

@@ -1,5 +1,7 @@
 """The RNN-T as the recipes see it: it learns, and it keeps the pieces of its base."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,22 @@ def test_the_loss_is_nats_a_piece(task: RnntTask) -> None:
     steps, paths = frames + count, _binomial(frames - 1 + count, count)
     expected = (steps * np.log(task.config.vocabulary) - np.log(paths)) / count
     assert task.loss(model, batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_encoder_alone_learns_where_the_configuration_says_so(task: RnntTask) -> None:
+    aided = replace(task, config=replace(task.config, ctc_weight=2.0, dropout=0.0))
+    model, batch = aided.new_model(seed=0), next(task.examples.in_order(8))
+    model.eval()
+    transducer = aided.loss(model, batch)
+    model.train()
+    both = aided.loss(model, batch)
+    with torch.no_grad():
+        encoded, _ = model.encoder(batch.features)
+        log_probs = model.log_probs(encoded, torch.zeros(()))
+    ctc = torch.nn.functional.ctc_loss(
+        log_probs, batch.pieces.T, batch.frames, batch.counts, reduction="sum", zero_infinity=True
+    )
+    torch.testing.assert_close(both, transducer + 2.0 * ctc / batch.counts.sum())
 
 
 def _binomial(n: int, k: int) -> float:
