@@ -10,9 +10,10 @@ from simulator.dry_run import intended_corpus
 from simulator.errors import ScenarioError
 from simulator.lines import Variant
 from simulator.overrides import with_overrides
-from simulator.plan import RunPlan, jobs_of, make_plan
+from simulator.plan import RunPlan, jobs_of, make_plan, size_of
 from simulator.scenario import Scenario
 from simulator.scenario_file import find_scenario
+from simulator.scores import TaskName
 
 FROM_SCRATCH = (Variant.BL, Variant.BLC_SPARSE, Variant.BLC_HASH)
 
@@ -120,3 +121,14 @@ def test_another_recording_is_another_job(scenario, tmp_path):
 
     assert keys(1) == keys(1)
     assert keys(1).isdisjoint(keys(2))
+
+
+def test_a_scenario_of_sentences_makes_a_corpus_of_sentences():
+    plan = synthetic_plan(find_scenario("asr"))
+    assert plan.phrases == ()
+    assert plan.sentences_per_speaker > 0
+
+
+def test_recognisers_have_sizes_of_their_own():
+    assert size_of(TaskName.RNNT, "paper").parameters > 60_000_000
+    assert size_of(TaskName.SLU, "paper").parameters < 1_200_000
