@@ -145,7 +145,7 @@ def _sync(path: Path) -> None:
             os.close(descriptor)
 
 
-def _memory_bytes(field: str) -> int | None:
+def memory_bytes(field: str) -> int | None:
     """VmRSS or VmHWM (the peak) of this process; None where there is no /proc."""
     status = Path("/proc/self/status")
     if not status.exists():
@@ -158,11 +158,11 @@ def main(arguments: list[str]) -> None:
     """Rebuild once and print what it took."""
     method, base, layout, patch, target = arguments
     rebuild = prepare(Method(method), Path(base), Path(layout), Path(patch))
-    start_bytes = _memory_bytes("VmRSS")
+    start_bytes = memory_bytes("VmRSS")
     start = time.perf_counter()
     rebuild(Path(target))
     seconds = time.perf_counter() - start
-    peak_bytes = _memory_bytes("VmHWM")
+    peak_bytes = memory_bytes("VmHWM")
     print(json.dumps({"seconds": seconds, "start_bytes": start_bytes, "peak_bytes": peak_bytes}))
 
 

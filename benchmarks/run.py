@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import apply, encode, wire
+from benchmarks import apply, encode, training_step, wire
 from benchmarks.table import print_result
 from diffcodec.bench.errors import BenchmarkError
 from diffcodec.bench.generations import NextGeneration, synthetic, trained
@@ -56,6 +56,7 @@ class Benchmark(StrEnum):
     ENCODE = "encode"
     APPLY = "apply"
     WIRE = "wire"
+    TRAINING_STEP = "training-step"
 
 
 @app.command(epilog=EXAMPLES)
@@ -78,7 +79,7 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list in JSON.")] = False,
 ) -> None:
-    """Time encode, apply and the wire beside their peers, in turns."""
+    """Time encode, apply, the wire and a training step beside their peers, in turns."""
     folder = out if out is not None or is_quick else RESULTS
     results = []
     environment = _environment()
@@ -135,6 +136,9 @@ def _cases(benchmark: Benchmark, works: _Works, runs: int) -> tuple[Case, ...]:
             case Benchmark.WIRE:
                 blob_bytes = QUICK_BLOB_BYTES if works.is_quick else BLOB_BYTES
                 return wire.compare(blob_bytes, works.seed, runs, show)
+            case Benchmark.TRAINING_STEP:
+                config = "tiny" if works.is_quick else "paper"
+                return training_step.compare(dict.fromkeys(("slu", "rnnt"), config), runs, show)
 
 
 @contextmanager

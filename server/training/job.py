@@ -6,15 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from diffcodec.fitting.hash_fit import array_lengths
 from server.training import paper
 from server.training.checkpoint import Checkpoint
 from server.training.errors import TrainingRequestError
 from server.training.learn import Progress, learn
 from server.training.learned.diff import LearnedDiff
+from server.training.learned.methods import aimed_density, lengths_within
 from server.training.parameters import to_weights
 from server.training.request import TrainingRequest
 from server.training.schedule import LearningRate
-from server.training.sizing import aimed_density
 from server.training.task import Task
 
 
@@ -93,9 +94,16 @@ class Job:
         """A step, as a share of all."""
         return max(1, round(share * self.steps))
 
-    def learn(self, learned: LearnedDiff, peak: float | None = None) -> "Learned":
-        """Learn a diff, at the task's rate where no other is given."""
-        rate = LearningRate(self.steps, peak or self.numbers.learning_rate)
+    def lengths(self, entry_bits: float) -> dict[str, int]:
+        """Lengths of hash arrays: nominally, or so that entries of so many bits fit."""
+        layout, ratio = self.task.layout, self.request.nominal_ratio
+        if ratio is not None:
+            return array_lengths(layout, 1.0 / ratio)
+        return lengths_within(layout, self.budget_bytes, entry_bits)
+
+    def learn(self, learned: LearnedDiff) -> "Learned":
+        """Learn a diff."""
+        rate = LearningRate(self.steps, learned.speed * self.numbers.learning_rate)
         batch_size = self.request.batch_size
         loss = learn(
             self.task, learned, rate, batch_size, self._rng, self._progress, self.checkpoint

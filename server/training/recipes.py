@@ -15,7 +15,7 @@ Ours, better at equal bytes:
                         learns on as the levels that travel
     hash                arrays of many coarse entries
     lowrank             low-rank factors and sparse levels, learned as they travel
-    auto                the one of these that measured best at such a budget (auto.py)
+    auto                the one of these that measured best at such a budget (learned.auto)
     lora                low-rank adapters in float16, for comparison
 
 A size limits all but dense and finetune: bytes of the encoded file, or nominally, parameters per
@@ -26,23 +26,21 @@ applied to the parent, so quantisation never goes unseen.
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from diffcodec import decode
-from server.training.auto import choose
 from server.training.errors import TrainingRequestError
 from server.training.job import Job, Learned
 from server.training.learn import Progress
-from server.training.learned import Dense, Hashed, Lora, LowRank, Pruning, Sparse, by_fisher
+from server.training.learned import Dense, Hashed, Lora, Pruning, Sparse
+from server.training.learned.auto import choose
+from server.training.learned.methods import HASH_SPEED, METHODS
 from server.training.request import TrainedGeneration, TrainingRequest
 from server.training.schedule import CubicSchedule
-from server.training.sizing import array_lengths
 from server.training.tasks import make_task
 
-PAPER_ENTRY_BITS, ENTRY_BITS = 6.5, 3.0
-"""What an entry of a hash array costs, coded: fine ones, and coarse ones."""
-HASH_RATE, SPARSE_RATE = 10.0, 2.0
-"""Learning rates over that of weights: array entries scale weights of about 0.05; few entries
-have to go further than many."""
+PAPER_ENTRY_BITS = 6.5
+"""What an entry of a hash array of the paper's kind, finely stated, costs in a file."""
 
 
 def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGeneration:
@@ -106,45 +104,31 @@ def train_paper_sparse(job: Job) -> Learned:
 
 def train_compressed_hash(job: Job) -> Learned:
     """From scratch, every matrix hashed to a short array by three functions: BLC (4.1)."""
-    return _train_hash(job, PAPER_ENTRY_BITS, is_snapshot=True)
+    return _train_paper_hash(job, is_snapshot=True)
 
 
 def train_paper_hash(job: Job) -> Learned:
     """A multiplicative mask of few shared values, zero at first (3.2)."""
-    return _train_hash(job, PAPER_ENTRY_BITS)
+    return _train_paper_hash(job)
 
 
-def train_hash(job: Job) -> Learned:
-    """The same with many coarse entries in the place of few fine ones."""
-    return _train_hash(job, ENTRY_BITS)
-
-
-def _train_hash(job: Job, entry_bits: float, is_snapshot: bool = False) -> Learned:
-    """Values scale weights of about 0.05, so they learn at a higher rate than weights do."""
+def _train_paper_hash(job: Job, is_snapshot: bool = False) -> Learned:
     model = job.fresh_model() if is_snapshot else job.base_model()
-    lengths = array_lengths(job.task.layout, job.request, entry_bits)
     hashed = Hashed(
         model,
-        lengths,
+        job.lengths(PAPER_ENTRY_BITS),
         job.hash_seed,
         budget_bytes=job.request.budget_bytes,
         is_snapshot=is_snapshot,
     )
-    return job.learn(hashed, HASH_RATE * job.numbers.learning_rate)
+    hashed.speed = HASH_SPEED
+    return job.learn(hashed)
 
 
-def train_sparse(job: Job) -> Learned:
-    """Ranked by what pruning an entry would cost; the coder ends it, and levels learn on."""
-    pruning = Pruning(
-        CubicSchedule(1.0 - job.density(), job.at(0.05), job.at(0.5)), score=by_fisher
-    )
-    sparse = Sparse(job.base_model(), pruning, job.budget_bytes, has_levels=True)
-    return job.learn(sparse, SPARSE_RATE * job.numbers.learning_rate)
-
-
-def train_lowrank(job: Job) -> Learned:
-    """Low-rank factors and sparse levels, as the coder finds them best, learned as they travel."""
-    return job.learn(LowRank(job.base_model(), job.budget_bytes, job.at(0.4)))
+def train_by(method: str, job: Job) -> Learned:
+    """One of our methods (learned.methods)."""
+    make = METHODS[method]
+    return job.learn(make(job.base_model(), job.budget_bytes, job.steps, job.hash_seed))
 
 
 def train_lora(job: Job) -> Learned:
@@ -155,7 +139,7 @@ def train_lora(job: Job) -> Learned:
 def train_auto(job: Job) -> Learned:
     """What measured best at such a budget."""
     choice = choose(job.budget_bytes / (4 * job.task.layout.parameter_count), job.request.task)
-    return replace(RECIPES[choice.recipe](job), note=choice.reason)
+    return replace(train_by(choice.method, job), note=choice.reason)
 
 
 RECIPES: dict[str, Callable[[Job], Learned]] = {
@@ -165,9 +149,9 @@ RECIPES: dict[str, Callable[[Job], Learned]] = {
     "compressed_hash": train_compressed_hash,
     "paper_sparse": train_paper_sparse,
     "paper_hash": train_paper_hash,
-    "sparse": train_sparse,
-    "hash": train_hash,
-    "lowrank": train_lowrank,
+    "sparse": partial(train_by, "sparse"),
+    "hash": partial(train_by, "hash"),
+    "lowrank": partial(train_by, "lowrank"),
     "auto": train_auto,
     "lora": train_lora,
 }

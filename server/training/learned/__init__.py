@@ -6,8 +6,8 @@
     Lora       low-rank adapters, for comparison
     LowRank    low-rank factors with sparse levels above them
 
-All of them go around an optimiser's step and leave the training loop as it was; docs/guides/
-learn-a-diff.md has an example.
+All of them go around an optimiser's step and leave the training loop as it was. `wrap` chooses
+and sets up a method for a budget; docs/guides/learn-a-diff.md has an example.
 """
 
 from server.training.learned.dense import Dense
@@ -15,6 +15,7 @@ from server.training.learned.diff import LearnedDiff
 from server.training.learned.hashed import Hashed
 from server.training.learned.lora import Lora
 from server.training.learned.lowrank import LowRank
+from server.training.learned.methods import wrap
 from server.training.learned.scores import by_fisher, by_magnitude
 from server.training.learned.sparse import Pruning, Sparse
 
@@ -28,4 +29,5 @@ __all__ = [
     "Sparse",
     "by_fisher",
     "by_magnitude",
+    "wrap",
 ]

@@ -20,7 +20,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -42,19 +44,22 @@ from diffcodec import (
 )
 from diffcodec.changes import MAX_LEVEL
 from server.training.errors import TrainingRequestError
-from server.training.parameters import to_parameters
+from server.training.parameters import tensors_of, to_parameters
 
 
 class LearnedDiff(ABC):
     """A diff G on the weights of a module, as an optimiser learns it.
 
     Attributes:
+        speed: The learning rate that suits what is free, over that of dense training.
         steps_done: Optimiser steps so far.
         base: F_t, which the diff is for; None: zeros, the diff is a snapshot.
         layout: Of all tensors of the module.
         weights: Those that are learned, by name.
         anchor: Their values in F_t.
     """
+
+    speed = 1.0
 
     def __init__(
         self,
@@ -80,14 +85,15 @@ class LearnedDiff(ABC):
         self.coders = tuple(available_coders()) if coders is None else coders
         self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self._require_weights()
-        start = to_parameters(model)
-        self.layout = start.layout
-        self.base = None if is_snapshot else start
+        start = {name: t.detach().clone() for name, t in tensors_of(model).items()}
+        frozen = ParameterSet.from_arrays({name: _frozen(t) for name, t in start.items()})
+        self.layout = frozen.layout
+        self.base = None if is_snapshot else frozen
         self.steps_done = 0
         self._all_weights = {name for name, _ in model.named_parameters()}
         self.anchor: Mapping[str, Tensor] = {
-            name: torch.zeros_like(w) if is_snapshot else w.detach().clone()
-            for name, w in self.weights.items()
+            name: torch.zeros_like(start[name]) if is_snapshot else start[name]
+            for name in self.weights
         }
         self.optimizer: Optimizer | None = None
 
@@ -250,3 +256,10 @@ def _free(change: TensorDiff) -> int:
         case LosslessDiff():
             return int(change.xor.size) // 4
     raise TypeError(f"expected a change of a tensor, found {type(change).__name__}")
+
+
+def _frozen(tensor: Tensor) -> NDArray[np.float32]:
+    """A tensor as an array that nobody writes to; on a CPU it is the same memory."""
+    array: NDArray[np.float32] = tensor.cpu().numpy().astype(np.float32, copy=False)
+    array.flags.writeable = False
+    return array

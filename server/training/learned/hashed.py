@@ -12,6 +12,7 @@ diff, and -c everywhere, in three layers.
 Letters: P elements of a tensor, m length of its array A, K hash functions.
 """
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,8 +75,7 @@ class Hashed(LearnedDiff):
         """
         super().__init__(model, budget_bytes, is_snapshot=is_snapshot, coders=coders)
         self._hashes, self._seed = hashes, hash_seed
-        # What a value of 1 in A changes a weight by, and what the change is added to.
-        self._scale: dict[str, Tensor] = {}
+        # Of a snapshot: what W_t is everywhere.
         self._constants: dict[str, float] = {}
         self.arrays: dict[str, Tensor] = {}
         self._buckets: dict[str, list[Tensor]] = {}
@@ -121,10 +121,8 @@ class Hashed(LearnedDiff):
             spread = weight.detach().std().clamp_min(1e-3) if weight.numel() > 1 else torch.ones(1)
             self._constants[name] = float(short(spread.reshape(1).cpu()))
             # The sum of K has the spread of the random weights: 1 in units of the constant.
-            first = torch.randn(m, device=weight.device) * self._hashes**-0.5
-            self._scale[name] = torch.full((), self._constants[name], device=weight.device)
-        else:
-            self._scale[name] = self.anchor[name].abs()
+            drawn = torch.Generator().manual_seed(zlib.crc32(f"{name}/{self._seed}".encode()))
+            first = torch.randn(m, generator=drawn).to(weight.device) * self._hashes**-0.5
         self.arrays[name] = first.requires_grad_()
         self._buckets[name] = [
             # int32 halves the memory, which is most of what a hash diff needs.
@@ -143,7 +141,11 @@ class Hashed(LearnedDiff):
             shares = array.index_select(0, first)
             for buckets in others:
                 shares += array.index_select(0, buckets)
-            weight.copy_(self.anchor[name] + self._scale[name] * shares.view_as(weight))
+            weight.copy_(self.anchor[name] + self._scale(name) * shares.view_as(weight))
+
+    def _scale(self, name: str) -> Tensor | float:
+        """What a value of 1 in A changes each weight by: |W_t|."""
+        return self._constants[name] if self.base is None else self.anchor[name].abs()
 
     def _hash_file(
         self, base: ParameterSet, budget_bytes: int | None, coders: tuple[Coder, ...]
@@ -162,7 +164,7 @@ class Hashed(LearnedDiff):
             if weight.grad is None:
                 return
             array = self.arrays[name]
-            gradient = (weight.grad * self._scale[name]).flatten()
+            gradient = (weight.grad * self._scale(name)).flatten()
             if array.grad is None:
                 array.grad = torch.zeros_like(array)
             for buckets in self._buckets[name]:

@@ -170,7 +170,7 @@ def test_divergence_is_an_error_that_names_the_step(
     corpus: Corpus, first: ParameterSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LearningRate, "at", lambda self, step: float("nan"))
-    with pytest.raises(DivergedError, match="step 1$"):
+    with pytest.raises(DivergedError, match=r"step 1$"):
         train(later("sparse", corpus, first))
 
 

@@ -1,6 +1,6 @@
-"""Which recipe to learn a diff by, from what was measured (docs/RESULTS.md, "Equal bytes").
+"""Which method to learn a diff by, from what was measured (docs/RESULTS.md, "Equal bytes").
 
-`measured.json` holds, for budgets relative to the float32 bytes, how far below BL each recipe came
+`measured.json` holds, for budgets relative to the float32 bytes, how far below BL each method came
 out. The nearest budget decides, and the reason is said.
 """
 
@@ -13,18 +13,18 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class Choice:
-    """A recipe, and why, in one sentence."""
+    """A method, and why, in one sentence."""
 
-    recipe: str
+    method: str
     reason: str
 
 
-def choose(ratio: float, task: str) -> Choice:
-    """The recipe that measured best.
+def choose(ratio: float, task: str = "") -> Choice:
+    """The method that measured best.
 
     Args:
         ratio: Budget over the float32 bytes of the model.
-        task: A name of tasks.TASKS; one that was not measured goes by the others.
+        task: slu or rnnt; what was not measured goes by all that was.
     """
     measured = _measured()
     rows = [row for row in measured["rows"] if row["task"] == task] or measured["rows"]
@@ -42,5 +42,5 @@ def choose(ratio: float, task: str) -> Choice:
 
 @cache
 def _measured() -> dict:  # type: ignore[type-arg]
-    text = (resources.files("server.training") / "measured.json").read_text(encoding="utf-8")
+    text = (resources.files(__package__) / "measured.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
