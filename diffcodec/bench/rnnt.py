@@ -11,7 +11,7 @@ times that. Magnitudes are normal around a common value. The base is noise.
 Letters: R rows, C columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,16 +44,40 @@ def rnnt(density: float, seed: int, hidden: int = HIDDEN) -> NextGeneration:
     """
     rng = np.random.default_rng(seed)
     shapes = dict(_shapes(hidden))
-    sizes = np.array([np.prod(shape) for shape in shapes.values()])
-    factors = rng.lognormal(0, TENSOR_SPREAD, len(shapes))
-    densities = density * factors * (sizes.sum() / (sizes * factors).sum())
     base, deltas = {}, {}
-    for (name, shape), share in zip(shapes.items(), densities, strict=True):
-        base[name] = BASE_SD * rng.standard_normal(shape, np.float32)
-        deltas[name] = _delta(shape, float(share), rng)
+    for name, share in draw_densities(shapes, density, rng).items():
+        base[name] = BASE_SD * rng.standard_normal(shapes[name], np.float32)
+        deltas[name] = draw_delta(shapes[name], share, rng)
     parameters = ParameterSet.from_arrays(base)
     count = parameters.layout.parameter_count
     return NextGeneration(f"synthetic RNN-T, {count:,} parameters", parameters, deltas)
+
+
+def draw_densities(
+    shapes: Mapping[str, Shape], density: float, rng: np.random.Generator
+) -> dict[str, float]:
+    """How dense each tensor is, if all of them together are so dense."""
+    sizes = np.array([np.prod(shape) for shape in shapes.values()])
+    factors = rng.lognormal(0, TENSOR_SPREAD, len(shapes))
+    densities = density * factors * (sizes.sum() / (sizes * factors).sum())
+    return dict(zip(shapes, densities.tolist(), strict=True))
+
+
+def draw_delta(shape: Shape, density: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Float32 of the shape; entries stand where row, column and gate have them likely."""
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    gates = rng.lognormal(0, GATE_SPREAD, GATES).repeat(-(-rows // GATES))[:rows]
+    by_row = gates * rng.lognormal(0, ROW_SPREAD, rows)
+    by_column = rng.lognormal(0, COLUMN_SPREAD, columns)
+    rates = np.outer(by_row, by_column).astype(np.float32)
+    for _ in range(5):  # clipping lowers the mean, so scale again
+        rates = np.minimum(rates * np.float32(density / rates.mean()), LARGEST_RATE)
+    is_changed = rng.random(rates.shape, np.float32) < rates
+    count = int(np.count_nonzero(is_changed))
+    values = rng.normal(MAGNITUDE_MEAN, MAGNITUDE_SD, count).clip(MAGNITUDE_LEAST)
+    delta = np.zeros(rates.shape, np.float32)
+    delta[is_changed] = values * rng.choice(np.array([-1.0, 1.0]), count)
+    return delta.reshape(shape)
 
 
 def _shapes(hidden: int) -> Iterator[tuple[str, Shape]]:
@@ -73,20 +97,3 @@ def _lstm(name: str, inputs: int, hidden: int) -> Iterator[tuple[str, Shape]]:
     yield f"{name}.weight_hh", (GATES * hidden, hidden)
     yield f"{name}.bias_ih", (GATES * hidden,)
     yield f"{name}.bias_hh", (GATES * hidden,)
-
-
-def _delta(shape: Shape, density: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Float32 of the shape; entries stand where row, column and gate have them likely."""
-    rows, columns = shape[0], int(np.prod(shape[1:]))
-    gates = rng.lognormal(0, GATE_SPREAD, GATES).repeat(-(-rows // GATES))[:rows]
-    by_row = gates * rng.lognormal(0, ROW_SPREAD, rows)
-    by_column = rng.lognormal(0, COLUMN_SPREAD, columns)
-    rates = np.outer(by_row, by_column).astype(np.float32)
-    for _ in range(5):  # clipping lowers the mean, so scale again
-        rates = np.minimum(rates * np.float32(density / rates.mean()), LARGEST_RATE)
-    is_changed = rng.random(rates.shape, np.float32) < rates
-    count = int(np.count_nonzero(is_changed))
-    values = rng.normal(MAGNITUDE_MEAN, MAGNITUDE_SD, count).clip(MAGNITUDE_LEAST)
-    delta = np.zeros(rates.shape, np.float32)
-    delta[is_changed] = values * rng.choice(np.array([-1.0, 1.0]), count)
-    return delta.reshape(shape)

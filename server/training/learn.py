@@ -5,19 +5,19 @@ step and goes on from its checkpoint with the same result; on a GPU it runs in m
 under torchrun on many of them.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from server.training import parallel
 from server.training.checkpoint import Checkpoint
 from server.training.errors import DivergedError
 from server.training.learned.diff import LearnedDiff
+from server.training.parameters import to_device
 from server.training.schedule import LearningRate
 from server.training.task import Task
 
@@ -93,18 +93,6 @@ def mixed_precision(device: torch.device) -> torch.autocast:
     """bfloat16 for the products on a GPU that has it; float32 elsewhere."""
     is_on = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_on)
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Tensors, and tuples and dataclasses of them, on a device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, tuple):
-        return tuple(to_device(part, device) for part in batch)
-    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        fields = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-        return type(batch)(**{name: to_device(part, device) for name, part in fields.items()})
-    return batch
 
 
 def snapshot(

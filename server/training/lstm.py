@@ -2,6 +2,8 @@
 
 What is learned, pruned or hashed here is what travels and what a device stores, so nobody
 permutes anything on the way: W (1, 4H, D), R (1, 4H, H), B (1, 8H) or (1, 4H), gates i, o, f, c.
+ONNX Runtime's DynamicQuantizeLSTM, for int8, wants both matrices the other way: W (1, D, 4H),
+R (1, H, 4H).
 
 Letters: T frames or tokens, B batch, D input size, H hidden units.
 """
@@ -24,14 +26,22 @@ class OnnxLstmLayer(nn.Module):
         hidden: H.
         biases: 2 for the operator's pair of biases (input and recurrent, B is (1, 8H)), 1 for
             the input's alone (B is (1, 4H), and the graph appends zeros for the other).
+        is_input_major: W and R lie as DynamicQuantizeLSTM wants them.
     """
 
-    def __init__(self, inputs: int, hidden: int, biases: int = 2) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, biases: int = 2, *, is_input_major: bool = False
+    ) -> None:
         super().__init__()
         self.hidden = hidden
+        self._is_input_major = is_input_major
         bound = hidden**-0.5
-        self.W = nn.Parameter(torch.empty(1, 4 * hidden, inputs).uniform_(-bound, bound))
-        self.R = nn.Parameter(torch.empty(1, 4 * hidden, hidden).uniform_(-bound, bound))
+
+        def matrix(columns: int) -> nn.Parameter:
+            shape = (1, columns, 4 * hidden) if is_input_major else (1, 4 * hidden, columns)
+            return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+        self.W, self.R = matrix(inputs), matrix(hidden)
         self.B = nn.Parameter(torch.empty(1, biases * 4 * hidden).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,9 +60,12 @@ class OnnxLstmLayer(nn.Module):
             state = zeros, zeros
         # torch wants two biases; where there is one, the other is zero.
         input_bias, recurrent_bias = self.B[0, : 4 * h], self.B[0, 4 * h :]
+        inputs, recurrent = self.W[0], self.R[0]
+        if self._is_input_major:
+            inputs, recurrent = inputs.T, recurrent.T
         weights = [
-            _to_torch_gates(self.W[0], h),
-            _to_torch_gates(self.R[0], h),
+            _to_torch_gates(inputs, h),
+            _to_torch_gates(recurrent, h),
             _to_torch_gates(input_bias, h),
             _to_torch_gates(recurrent_bias, h)
             if len(recurrent_bias)

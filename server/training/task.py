@@ -17,12 +17,12 @@ class Task(Protocol):
 
     @property
     def layout(self) -> Layout:
-        """The canonical tensors of the model, float32."""
+        """The canonical tensors of the model: float32, or int8 on a grid (server.training.grid)."""
 
     def new_model(self, seed: int) -> nn.Module:
         """A model with random weights that depend on the seed alone.
 
-        Its named parameters are the tensors of the layout.
+        Its named parameters are the tensors of the layout, in float32.
         """
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> Any:

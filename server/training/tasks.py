@@ -16,7 +16,6 @@ from server.training.rnnt.model import RnntModel
 from server.training.rnnt.pieces import Pieces
 from server.training.rnnt.task import RnntTask
 from server.training.slu.evaluate import accuracy
-from server.training.slu.model import SpokenCommandModel
 from server.training.slu.task import SluTask
 from server.training.task import Task
 from speech.card import Card, read_card
@@ -51,7 +50,7 @@ def layout_of(task: str, config: str) -> Layout:
         TrainingRequestError: no such task or configuration.
     """
     sizes = require_config(task, config)
-    return parameters.layout_of(partial(SpokenCommandModel if task == SLU else RnntModel, sizes))
+    return sizes.layout if task == SLU else parameters.layout_of(partial(RnntModel, sizes))
 
 
 def measure(weights: ParameterSet, config: str, test: Corpus, card: str) -> float:

@@ -44,7 +44,7 @@ from diffcodec import (
 )
 from diffcodec.changes import MAX_LEVEL
 from server.training.errors import TrainingRequestError
-from server.training.parameters import tensors_of, to_parameters
+from server.training.parameters import tensors_of, to_parameters, unwrapped
 
 
 class LearnedDiff(ABC):
@@ -72,7 +72,8 @@ class LearnedDiff(ABC):
         """Anchor the module's weights as they are now.
 
         Args:
-            model: float32; its parameters that require gradients are learned, in place.
+            model: Its parameters that require gradients are learned, in place, and are float32.
+                What torch.compile or DistributedDataParallel made of a module serves as well.
             budget_bytes: Size that the file may have; None: any.
             is_snapshot: The anchor is zero, and the module's weights are the first G.
             coders: What devices decode; None: all that there are here.
@@ -80,7 +81,7 @@ class LearnedDiff(ABC):
         Raises:
             TrainingRequestError: a parameter is not float32, or none is to be learned.
         """
-        self.model = model
+        self.model = model = unwrapped(model)
         self.budget_bytes = budget_bytes
         self.coders = tuple(available_coders()) if coders is None else coders
         self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -98,9 +99,22 @@ class LearnedDiff(ABC):
         self.optimizer: Optimizer | None = None
 
     def attach(self, optimizer: Optimizer) -> None:
-        """Let every step of an optimiser on `free()` keep the module's weights at F_t (+) G."""
+        """Let every step of an optimiser on `free()` keep the module's weights at F_t (+) G.
+
+        Raises:
+            TrainingRequestError: the optimiser does not step what is free, or there is one already.
+        """
+        if self.optimizer is not None:
+            raise TrainingRequestError("expected one optimiser to attach to, found a second one")
+        stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        missing = sum(id(tensor) not in stepped for tensor in self.free())
+        if missing:
+            raise TrainingRequestError(
+                f"expected an optimiser of all {len(self.free())} tensors of free(), "
+                f"found one that lacks {missing}"
+            )
         self.optimizer = optimizer
-        optimizer.register_step_pre_hook(lambda *_: self._before_step())
+        optimizer.register_step_pre_hook(self._before_step)
         optimizer.register_step_post_hook(lambda *_: self._after_step())
 
     @abstractmethod
@@ -117,17 +131,21 @@ class LearnedDiff(ABC):
     def squared_gradients(self, name: str) -> Tensor:
         """Running mean of a tensor's squared gradients: Adam keeps it, so it costs no memory.
 
+        Zeros where the tensor never had a gradient.
+
         Raises:
             TrainingRequestError: the optimiser keeps none.
         """
-        state = self.optimizer.state.get(self.weights[name], {}) if self.optimizer else {}
-        if "exp_avg_sq" not in state:
+        weight, states = self.weights[name], self.optimizer.state if self.optimizer else {}
+        squares: Tensor | None = states.get(weight, {}).get("exp_avg_sq")
+        if squares is not None:
+            return squares
+        if not any("exp_avg_sq" in state for state in states.values()):
             raise TrainingRequestError(
                 "scores by squared gradients: expected an attached optimiser of the Adam family, "
                 "found one that does not keep them"
             )
-        squares: Tensor = state["exp_avg_sq"]
-        return squares
+        return torch.zeros_like(weight)
 
     @abstractmethod
     def file_of_weights(self, budget_bytes: int | None, coders: tuple[Coder, ...]) -> bytes:
@@ -198,7 +216,11 @@ class LearnedDiff(ABC):
         return {"steps_done": self.steps_done}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint; the diff must be made anew on F_t before."""
+        """Go on from a checkpoint.
+
+        The diff was made anew on F_t and attached; the state of the module may be loaded before
+        or after, that of the optimiser after.
+        """
         self.steps_done = state["steps_done"]
 
     def _require_weights(self) -> None:
@@ -223,13 +245,32 @@ class LearnedDiff(ABC):
         return {name: c for name, c in changes if isinstance(c, SparseDiff)}
 
     @torch.no_grad()
-    def _before_step(self) -> None:
+    def _before_step(self, _optimizer: Optimizer, arguments: Any, named: Any) -> None:
+        _self, *given = *arguments, named.get("closure")
+        if any(closure is not None for closure in given):
+            raise TrainingRequestError(
+                "expected optimizer.step() after backward(), found a closure: it would see "
+                "other weights than the device has"
+            )
         self.before_step()
 
     @torch.no_grad()
     def _after_step(self) -> None:
         self.steps_done += 1
         self.after_step()
+
+
+def require_own_averaging(model: nn.Module) -> None:
+    """Refuse a module whose gradients are averaged where nobody keeps them.
+
+    Raises:
+        TrainingRequestError: it is DistributedDataParallel's.
+    """
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise TrainingRequestError(
+            "expected a plain module, whose gradients of free() are averaged by "
+            "server.training.parallel.average_gradients, found DistributedDataParallel"
+        )
 
 
 def base_digest(base: ParameterSet | None) -> bytes | None:
@@ -260,6 +301,6 @@ def _free(change: TensorDiff) -> int:
 
 def _frozen(tensor: Tensor) -> NDArray[np.float32]:
     """A tensor as an array that nobody writes to; on a CPU it is the same memory."""
-    array: NDArray[np.float32] = tensor.cpu().numpy().astype(np.float32, copy=False)
+    array: NDArray[np.float32] = tensor.float().cpu().numpy()
     array.flags.writeable = False
     return array

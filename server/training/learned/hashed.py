@@ -36,7 +36,7 @@ from diffcodec import (
     position_buckets,
     quantise_arrays,
 )
-from server.training.learned.diff import LearnedDiff
+from server.training.learned.diff import LearnedDiff, require_own_averaging
 from server.training.learned.levels import short
 
 FINE = 2.0**-5
@@ -72,7 +72,9 @@ class Hashed(LearnedDiff):
 
         Raises:
             BudgetError: not even the coarsest arrays fit.
+            TrainingRequestError: DistributedDataParallel would average gradients of weights.
         """
+        require_own_averaging(model)
         super().__init__(model, budget_bytes, is_snapshot=is_snapshot, coders=coders)
         self._hashes, self._seed = hashes, hash_seed
         # Of a snapshot: what W_t is everywhere.
@@ -80,7 +82,8 @@ class Hashed(LearnedDiff):
         self.arrays: dict[str, Tensor] = {}
         self._buckets: dict[str, list[Tensor]] = {}
         for name, weight in self.weights.items():
-            self._begin(name, weight, lengths[name])
+            if weight.numel():
+                self._begin(name, weight, lengths[name])
         if is_snapshot:
             self._form()
         elif budget_bytes is not None:
@@ -135,8 +138,8 @@ class Hashed(LearnedDiff):
 
     @torch.no_grad()
     def _form(self) -> None:
-        for name, weight in self.weights.items():
-            array = self.arrays[name]
+        for name, array in self.arrays.items():
+            weight = self.weights[name]
             first, *others = self._buckets[name]
             shares = array.index_select(0, first)
             for buckets in others:
@@ -164,7 +167,8 @@ class Hashed(LearnedDiff):
             if weight.grad is None:
                 return
             array = self.arrays[name]
-            gradient = (weight.grad * self._scale(name)).flatten()
+            # An embedding's gradient may be a sparse tensor.
+            gradient = (weight.grad.to_dense() * self._scale(name)).flatten()
             if array.grad is None:
                 array.grad = torch.zeros_like(array)
             for buckets in self._buckets[name]:

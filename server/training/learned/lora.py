@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diffcodec import Coder, Diff, encode, lossless_diff
 from diffcodec.parameters import matrix_of
 from server.training.errors import TrainingRequestError
-from server.training.learned.diff import LearnedDiff
+from server.training.learned.diff import LearnedDiff, require_own_averaging
 from server.training.parameters import to_parameters
 
 VALUE_BYTES = 2
@@ -34,8 +34,10 @@ class Lora(LearnedDiff):
             seed: Draws V.
 
         Raises:
-            TrainingRequestError: rank one of no matrix fits.
+            TrainingRequestError: rank one of no matrix fits, or DistributedDataParallel would
+                average gradients of weights.
         """
+        require_own_averaging(model)
         super().__init__(model)
         generator = torch.Generator().manual_seed(seed)
         self.rows: dict[str, Tensor] = {}
@@ -93,7 +95,7 @@ class Lora(LearnedDiff):
             rows, columns = self.rows[name], self.columns[name]
             if weight.grad is None:
                 return
-            gradient = weight.grad.reshape(len(rows), len(columns))
+            gradient = weight.grad.to_dense().reshape(len(rows), len(columns))
             for factor, product in (
                 (rows, gradient @ _travelling(columns)),
                 (columns, gradient.T @ _travelling(rows)),

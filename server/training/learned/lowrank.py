@@ -31,6 +31,7 @@ from diffcodec import (
 from server.training.learned.diff import LearnedDiff
 from server.training.learned.levels import Levels, encode_within
 from server.training.learned.scores import FLOOR
+from server.training.parameters import to_device
 
 SLACK = 0.98
 """Share of the budget that is filled where factors begin to learn."""
@@ -160,8 +161,10 @@ class LowRank(LearnedDiff):
         """Go on from a checkpoint."""
         super().restore(state)
         if state["levels"] is not None:
-            self._levels = Levels.of_state(state["levels"])
-            self._join({name: Factors(**f) for name, f in state["factors"].items()})
+            device = next(iter(self.weights.values())).device
+            levels, factors = to_device((state["levels"], state["factors"]), device)
+            self._levels = Levels.of_state(levels)
+            self._join({name: Factors(**f) for name, f in factors.items()})
 
     @torch.no_grad()
     def _settle(self, budget_bytes: int) -> None:
@@ -179,12 +182,17 @@ class LowRank(LearnedDiff):
         self._form()
 
     def _join(self, factors: dict[str, Factors]) -> None:
-        """Let the optimiser step factors too."""
+        """Let the optimiser step factors too, each as it does the weights that they belong to."""
         self._factors = factors
         self._ground = {name: self._grounded(name) for name in self.weights}
-        if factors and self.optimizer is not None:
-            learning = [f for pair in factors.values() for f in (pair.rows, pair.columns)]
-            self.optimizer.add_param_group({"params": learning})
+        for group in self.optimizer.param_groups if self.optimizer is not None else ():
+            members = {id(p) for p in group["params"]}
+            for name, pair in factors.items():
+                # Not a group of their own: schedulers know those that they began with.
+                if id(self.weights[name]) in members:
+                    group["params"] += [pair.rows, pair.columns]
+                    if "param_names" in group:
+                        group["param_names"] += [f"{name} rows", f"{name} columns"]
 
     def _form(self) -> None:
         """Form the weights: the anchor, the factors above it, and the levels above both."""

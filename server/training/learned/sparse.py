@@ -33,6 +33,7 @@ from diffcodec import (
 from server.training.learned.diff import LearnedDiff, base_digest
 from server.training.learned.levels import Levels, encode_within
 from server.training.learned.scores import FLOOR, Score, by_fisher, by_magnitude, threshold
+from server.training.parameters import to_device
 from server.training.schedule import CubicSchedule
 
 FINE_LEVELS = 127
@@ -159,8 +160,11 @@ class Sparse(LearnedDiff):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         super().restore(state)
-        self._kept, self._unseen = dict(state["kept"]), dict(state["unseen"])
-        self._levels = None if state["levels"] is None else Levels.of_state(state["levels"])
+        device = next(iter(self.weights.values())).device
+        self._kept, self._unseen = to_device((state["kept"], state["unseen"]), device)
+        self._levels = None
+        if state["levels"] is not None:
+            self._levels = Levels.of_state(to_device(state["levels"], device))
 
     def _settle(self, budget_bytes: int) -> None:
         """Let the coder decide which entries travel, and as which levels."""
@@ -193,7 +197,7 @@ class Sparse(LearnedDiff):
     def _fit(self, budget_bytes: int, coders: tuple[Coder, ...]) -> bytes:
         """The file of least error; by Fisher information where that is what ranks entries."""
         new, sensitivities = self.parameters(), None
-        if self._pruning.score is by_fisher:
+        if self._pruning.score is by_fisher and self.steps_done:
             sensitivities = {
                 name: (self.squared_gradients(name) + FLOOR).cpu().numpy() for name in self.weights
             }

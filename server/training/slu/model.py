@@ -4,17 +4,22 @@ Neural diff paper, section 4.2: LSTM layers with a dense projection embed an utt
 text of a phrase, so that matching ones are close in L2 distance. Recognition is the nearest
 phrase. Parameters lie in canonical (ONNX) order, so that what is learned, pruned or hashed
 here is what travels and what the device stores: W (1, 4H, I), R (1, 4H, H), B (1, 8H) with
-gates i, o, f, c.
+gates i, o, f, c. Of the models that run on a device in int8 the matrices lie the other way
+(lstm.OnnxLstmLayer); the module itself computes in float32 whichever it is.
 
 Letters: B batch, T feature frames, L tokens, D input size, H hidden units, E embedding size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from diffcodec import Layout
+from server.training.grid import on_grid
 from server.training.lstm import OnnxLstmLayer
+from server.training.parameters import layout_of
 from speech.features import FEATURE_DIM
 from speech.tokens import BYTES, PIECES, VOCABULARY_SIZES
 
@@ -24,7 +29,8 @@ class ModelConfig:
     """Sizes of a spoken-command model.
 
     `paper` is the model of section 4.2, 1.1 million parameters; its 4,500 word pieces are hashed
-    ones, which need no vocabulary on the way to the device. The others are for a CPU.
+    ones, which need no vocabulary on the way to the device. The others are for a CPU. Each has a
+    twin, `paper-int8` and so on, whose matrices lie on a device in int8.
     """
 
     speech_layers: int
@@ -34,12 +40,24 @@ class ModelConfig:
     token_embedding: int
     dropout: float = 0.2
     tokens: str = BYTES
+    is_int8: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """The canonical tensors of the model, as a device stores them."""
+        floats = layout_of(partial(SpokenCommandModel, self))
+        return on_grid(floats) if self.is_int8 else floats
 
 
-CONFIGS = {
+FLOAT_CONFIGS = {
     "tiny": ModelConfig(1, 1, hidden=32, embedding=32, token_embedding=16, dropout=0.0),
     "small": ModelConfig(2, 1, hidden=128, embedding=64, token_embedding=32, dropout=0.1),
     "paper": ModelConfig(4, 2, hidden=128, embedding=128, token_embedding=64, tokens=PIECES),
+}
+INT8 = "-int8"
+"""Ends the name of a configuration in int8."""
+CONFIGS = FLOAT_CONFIGS | {
+    name + INT8: replace(config, is_int8=True) for name, config in FLOAT_CONFIGS.items()
 }
 
 
@@ -49,7 +67,9 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, inputs: int, layers: int) -> None:
         super().__init__()
         sizes = [inputs] + [config.hidden] * (layers - 1)
-        self.lstm = nn.ModuleList(OnnxLstmLayer(size, config.hidden) for size in sizes)
+        self.lstm = nn.ModuleList(
+            OnnxLstmLayer(size, config.hidden, is_input_major=config.is_int8) for size in sizes
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(config.hidden, config.embedding)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffcodec import Layout
 from server.training.errors import TrainingRequestError
-from server.training.parameters import layout_of, seeded
+from server.training.parameters import seeded
 from server.training.sequences import Padded
 from server.training.slu.examples import Examples, pad_phrases
 from server.training.slu.graph import build_graph
@@ -67,8 +67,8 @@ class SluTask:
 
     @property
     def layout(self) -> Layout:
-        """The canonical tensors of the model, float32."""
-        return layout_of(partial(SpokenCommandModel, self.config))
+        """The canonical tensors of the model, as a device stores them."""
+        return self.config.layout
 
     def new_model(self, seed: int) -> SpokenCommandModel:
         """A model with random weights that depend on the seed alone."""
