@@ -1,15 +1,18 @@
 """A request with everything that a recipe needs in hand."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
+from diffcodec import Diff, ParameterSet
 from diffcodec.fitting.hash_fit import array_lengths
 from server.training import paper
 from server.training.checkpoint import Checkpoint
 from server.training.errors import TrainingRequestError
+from server.training.grid import dequantise
 from server.training.learn import Progress, learn
 from server.training.learned.diff import LearnedDiff
 from server.training.learned.methods import aimed_density, lengths_within
@@ -46,24 +49,33 @@ class Job:
         """Random weights."""
         return self.task.new_model(self.request.seed).to(self._device)
 
+    @property
+    def base(self) -> ParameterSet:
+        """F_t.
+
+        Raises:
+            TrainingRequestError: there is none.
+        """
+        if self.request.base is None:
+            raise TrainingRequestError(
+                f"recipe {self.request.recipe}: expected a generation to build upon, found none"
+            )
+        return self.request.base
+
     def base_model(self) -> nn.Module:
         """The weights of F_t.
 
         Raises:
             TrainingRequestError: there is none, or of another layout.
         """
-        base, recipe = self.request.base, self.request.recipe
-        if base is None:
-            raise TrainingRequestError(
-                f"recipe {recipe}: expected a generation to build upon, found none"
-            )
+        base = self.base
         if base.layout != self.task.layout:
             raise TrainingRequestError(
                 f"expected a base of the layout of configuration {self.request.config!r}, "
                 "found another"
             )
         model = self.task.new_model(self.request.seed)
-        model.load_state_dict(to_weights(base))
+        model.load_state_dict(to_weights(dequantise(base)))
         return model.to(self._device)
 
     @property
@@ -111,15 +123,25 @@ class Job:
         return Learned(learned, loss)
 
 
+class Leaving(Protocol):
+    """What a recipe leaves: a learned diff, or a generation that nothing was learned for."""
+
+    def encode(self) -> bytes:
+        """As an .ndiff file."""
+
+    def free_values(self, diff: Diff) -> int:
+        """How many values the decoded file leaves free."""
+
+
 @dataclass(frozen=True)
 class Learned:
-    """A diff that was learned.
+    """What a recipe came to.
 
     Attributes:
         loss: Mean of the last steps.
         note: Why this recipe, where one was chosen.
     """
 
-    diff: LearnedDiff
+    diff: Leaving
     loss: float
     note: str = ""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from diffcodec import Dtype, Layout, ParameterSet, TensorSpec
-from server.training.grid import floats_of
 from server.training.errors import TrainingRequestError
 
 Weights = Mapping[str, Tensor]
@@ -85,8 +84,8 @@ def load_parameters(model: nn.Module, parameters: ParameterSet) -> None:
 
 
 def to_weights(parameters: ParameterSet) -> dict[str, Tensor]:
-    """Copy what canonical parameters are worth into torch tensors without gradients, float32."""
-    return {name: torch.tensor(np.asarray(array)) for name, array in floats_of(parameters).items()}
+    """Copy canonical parameters into torch tensors without gradients."""
+    return {name: torch.tensor(np.asarray(array)) for name, array in parameters.arrays.items()}
 
 
 def to_device(state: Any, device: torch.device) -> Any:

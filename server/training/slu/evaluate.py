@@ -1,12 +1,14 @@
 """The server's own measure of a generation: accuracy with torch on the same features.
 
-The device's measure (ONNX Runtime, one recording at a time) must agree with it.
+The device's measure (ONNX Runtime, one recording at a time) must agree with it, but for a model in
+int8: a device rounds to int8 what the matrices are multiplied with, too, and here it is float32.
 """
 
 import torch
 from torch.func import functional_call
 
 from diffcodec import ParameterSet
+from server.training.grid import dequantise
 from server.training.parameters import to_weights
 from server.training.slu.examples import Examples, pad_phrases
 from server.training.slu.model import ModelConfig, SpokenCommandModel
@@ -37,7 +39,8 @@ def accuracy(
     examples = Examples.of(corpus, known)
     choices = torch.tensor([known.index(phrase) for phrase in phrases])
     model = SpokenCommandModel(config).eval()
-    weights, texts = to_weights(parameters), pad_phrases(phrases, config.tokens)
+    weights = to_weights(dequantise(parameters))
+    texts = pad_phrases(phrases, config.tokens)
     correct = 0
     for features, labels in examples.in_order(batch_size=128):
         inputs = (features.values, features.lengths, texts.values, texts.lengths)
