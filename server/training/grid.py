@@ -1,6 +1,6 @@
 """Weights on a grid: matrices as int8 levels with one scale a tensor, as a device runs them.
 
-    weight = level * scale          level: int8, -127..127; scale: float32, `NAME.scale` of shape (1,)
+    weight = level * scale      level: int8, -127..127; scale: float32, `NAME.scale`, shape (1,)
 
 There is no zero point: weights lie around zero, and integer kernels are faster without. Vectors
 (biases, norms) stay float32: they are few, and what they are added to is float32. Training runs

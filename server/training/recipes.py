@@ -18,9 +18,14 @@ Ours, better at equal bytes:
     auto                the one of these that measured best at such a budget (learned.auto)
     lora                low-rank adapters in float16, for comparison
 
-A size limits all but dense and finetune: bytes of the encoded file, or nominally, parameters per
-free value, as the paper counts. What a generation *is* follows from its file: the decoded diff
-applied to the parent, so quantisation never goes unseen.
+For devices that compute in int8 (configurations whose names end in -int8):
+
+    quantise            the int8 generation nearest to one in float32, as a snapshot; no training
+    int8                sparse, in whole levels on the grids of F_t
+
+A size limits all but dense, finetune and quantise: bytes of the encoded file, or nominally,
+parameters per free value, as the paper counts. What a generation *is* follows from its file: the
+decoded diff applied to the parent, so quantisation never goes unseen.
 """
 
 import time
@@ -30,14 +35,16 @@ from functools import partial
 
 from diffcodec import decode
 from server.training.errors import TrainingRequestError
+from server.training.grid import is_on_grid
 from server.training.job import Job, Learned
 from server.training.learn import Progress
-from server.training.learned import Dense, Hashed, Lora, Pruning, Sparse
+from server.training.learned import Dense, Hashed, Int8Grid, Lora, Pruning, Sparse
 from server.training.learned.auto import choose
-from server.training.learned.methods import HASH_SPEED, METHODS
+from server.training.learned.int8 import Snapshot
+from server.training.learned.methods import HASH_SPEED, METHODS, SPARSE_SPEED, sparse_schedule
 from server.training.request import TrainedGeneration, TrainingRequest
 from server.training.schedule import CubicSchedule
-from server.training.tasks import make_task
+from server.training.tasks import layout_of, make_task, quantised
 
 PAPER_ENTRY_BITS = 6.5
 """What an entry of a hash array of the paper's kind, finely stated, costs in a file."""
@@ -58,6 +65,7 @@ def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGen
         raise TrainingRequestError(
             f"expected a recipe of {', '.join(RECIPES)}, found {request.recipe!r}"
         )
+    _require_precision(request)
     task = make_task(request.task, request.corpus, request.config, request.base_card)
     job = Job(request, task, list(RECIPES).index(request.recipe), progress)
     learned = RECIPES[request.recipe](job)
@@ -142,6 +150,20 @@ def train_auto(job: Job) -> Learned:
     return replace(train_by(choice.method, job), note=choice.reason)
 
 
+def train_quantise(job: Job) -> Learned:
+    """F_t of float32 in int8, as it is: where a line of int8 begins."""
+    weights = quantised(job.request.task, job.request.config, job.base)
+    return Learned(Snapshot(weights), loss=float("nan"), note="quantised, not trained")
+
+
+def train_int8(job: Job) -> Learned:
+    """Whole levels on the grids of F_t; ended by the coder, as `sparse` is."""
+    schedule = sparse_schedule(job.task.layout.parameter_count, job.budget_bytes, job.steps)
+    grid = Int8Grid(job.base_model(), job.base, schedule, job.budget_bytes)
+    grid.speed = SPARSE_SPEED
+    return job.learn(grid)
+
+
 RECIPES: dict[str, Callable[[Job], Learned]] = {
     "dense": train_dense,
     "finetune": train_finetune,
@@ -154,4 +176,18 @@ RECIPES: dict[str, Callable[[Job], Learned]] = {
     "lowrank": partial(train_by, "lowrank"),
     "auto": train_auto,
     "lora": train_lora,
+    "quantise": train_quantise,
+    "int8": train_int8,
 }
+INT8_RECIPES = ("quantise", "int8")
+"""Those of configurations in int8; all others are in float32."""
+
+
+def _require_precision(request: TrainingRequest) -> None:
+    is_int8 = is_on_grid(layout_of(request.task, request.config))
+    if is_int8 != (request.recipe in INT8_RECIPES):
+        expected, found = ("int8", "float32") if not is_int8 else ("float32", "int8")
+        raise TrainingRequestError(
+            f"recipe {request.recipe}: expected a configuration in {expected}, "
+            f"found {request.config!r}, which is in {found}"
+        )

@@ -16,6 +16,7 @@ from server.training.rnnt.model import RnntModel
 from server.training.rnnt.pieces import Pieces
 from server.training.rnnt.task import RnntTask
 from server.training.slu.evaluate import accuracy
+from server.training.slu.quantise import quantised as nearest_in_int8
 from server.training.slu.task import SluTask
 from server.training.task import Task
 from speech.card import Card, read_card
@@ -51,6 +52,23 @@ def layout_of(task: str, config: str) -> Layout:
     """
     sizes = require_config(task, config)
     return sizes.layout if task == SLU else parameters.layout_of(partial(RnntModel, sizes))
+
+
+def quantised(task: str, config: str, weights: ParameterSet) -> ParameterSet:
+    """A generation in int8 from one in float32.
+
+    Args:
+        task: slu; recognisers of sentences have no configurations in int8.
+        config: In int8.
+        weights: Of its twin in float32.
+
+    Raises:
+        TrainingRequestError: these do not fit together.
+    """
+    sizes = require_config(task, config)
+    if task != SLU:
+        raise TrainingRequestError(f"expected task {SLU} for int8, found {task!r}")
+    return nearest_in_int8(weights, sizes)
 
 
 def measure(weights: ParameterSet, config: str, test: Corpus, card: str) -> float:

@@ -3,6 +3,7 @@
     Dense      every weight is free                             BL, FT
     Sparse     an additive diff, pruned as it learns            3.1, BLC; levels in the loop
     Hashed     a multiplicative diff of shared values           3.2, BLC
+    Int8Grid   an additive diff of whole levels                 devices that compute in int8
     Lora       low-rank adapters, for comparison
     LowRank    low-rank factors with sparse levels above them
 
@@ -13,6 +14,7 @@ and sets up a method for a budget; docs/guides/learn-a-diff.md has an example.
 from server.training.learned.dense import Dense
 from server.training.learned.diff import LearnedDiff
 from server.training.learned.hashed import Hashed
+from server.training.learned.int8 import Int8Grid
 from server.training.learned.lora import Lora
 from server.training.learned.lowrank import LowRank
 from server.training.learned.methods import wrap
@@ -22,6 +24,7 @@ from server.training.learned.sparse import Pruning, Sparse
 __all__ = [
     "Dense",
     "Hashed",
+    "Int8Grid",
     "LearnedDiff",
     "Lora",
     "LowRank",

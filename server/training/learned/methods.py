@@ -70,11 +70,22 @@ def wrap(
 def sparse(model: nn.Module, budget_bytes: int, steps: int, seed: int = 0) -> Sparse:
     """Ranked by what pruning an entry would cost; the coder ends it, and levels learn on."""
     size = sum(p.numel() for p in model.parameters())
-    sparsity = 1.0 - aimed_density(size, budget_bytes)
-    schedule = CubicSchedule(sparsity, round(PRUNED_FROM * steps), round(PRUNED_TO * steps))
+    schedule = sparse_schedule(size, budget_bytes, steps)
     learned = Sparse(model, Pruning(schedule, by_fisher), budget_bytes, has_levels=True)
     learned.speed = SPARSE_SPEED
     return learned
+
+
+def sparse_schedule(size: int, budget_bytes: int, steps: int) -> CubicSchedule:
+    """How entries go down to about what a file can carry.
+
+    Args:
+        size: Parameters of the model.
+        budget_bytes: Limit of the file.
+        steps: Optimiser steps in all.
+    """
+    sparsity = 1.0 - aimed_density(size, budget_bytes)
+    return CubicSchedule(sparsity, round(PRUNED_FROM * steps), round(PRUNED_TO * steps))
 
 
 def hashed(model: nn.Module, budget_bytes: int, steps: int, seed: int = 0) -> Hashed:

@@ -33,6 +33,7 @@ from speech.features import FEATURE_DIM
 OPSET, IR_VERSION = 17, 9
 CONTRIBUTED = "com.microsoft"
 """ONNX Runtime's own operators; every CPU build of it has them."""
+ZERO_POINT = ".zero_point"
 TYPES = {Dtype.FLOAT32: TensorProto.FLOAT, Dtype.INT8: TensorProto.INT8}
 SHORTEST = np.float32(1e-12)
 """Lengths are clamped here before division, as torch.nn.functional.normalize does."""
@@ -65,7 +66,12 @@ def build_graph(config: ModelConfig, layout: Layout) -> bytes:
     }
     domains = [helper.make_opsetid("", OPSET)]
     if config.is_int8:
-        constants["zero_point"] = np.zeros(1, np.int8)
+        # One for each tensor: ONNX Runtime may rewrite them, and refuses to do so twice.
+        constants |= {
+            spec.name + ZERO_POINT: np.zeros(1, np.int8)
+            for spec in layout.tensors
+            if spec.dtype is Dtype.INT8
+        }
         domains.append(helper.make_opsetid(CONTRIBUTED, 1))
     graph = helper.make_graph(
         nodes,
@@ -113,7 +119,9 @@ def _embedding(config: ModelConfig) -> list[NodeProto]:
 
 def _as_float(levels: str, tensor: str, result: str) -> NodeProto:
     """Levels times their tensor's scale."""
-    return helper.make_node("DequantizeLinear", [levels, tensor + SCALE, "zero_point"], [result])
+    return helper.make_node(
+        "DequantizeLinear", [levels, tensor + SCALE, tensor + ZERO_POINT], [result]
+    )
 
 
 def _lstm(name: str, x: str, result: str, config: ModelConfig) -> NodeProto:
@@ -122,7 +130,7 @@ def _lstm(name: str, x: str, result: str, config: ModelConfig) -> NodeProto:
     if not config.is_int8:
         weights = [inputs, recurrent, biases]
         return helper.make_node("LSTM", [x, *weights], [result], hidden_size=config.hidden)
-    grids = [inputs + SCALE, "zero_point", recurrent + SCALE, "zero_point"]
+    grids = [matrix + end for matrix in (inputs, recurrent) for end in (SCALE, ZERO_POINT)]
     return helper.make_node(
         "DynamicQuantizeLSTM",
         [x, inputs, recurrent, biases, "", "", "", "", *grids],
