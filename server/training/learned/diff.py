@@ -245,9 +245,11 @@ class LearnedDiff(ABC):
         return {name: c for name, c in changes if isinstance(c, SparseDiff)}
 
     @torch.no_grad()
-    def _before_step(self, _optimizer: Optimizer, arguments: Any, named: Any) -> None:
-        _self, *given = *arguments, named.get("closure")
-        if any(closure is not None for closure in given):
+    def _before_step(
+        self, _: Optimizer, arguments: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> None:
+        closure = named.get("closure", arguments[1] if len(arguments) > 1 else None)
+        if closure is not None:
             raise TrainingRequestError(
                 "expected optimizer.step() after backward(), found a closure: it would see "
                 "other weights than the device has"

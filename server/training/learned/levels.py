@@ -134,14 +134,15 @@ class Levels:
     def show_learning(self, weights: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> None:
         """Let the weights of entries be what they learn: an optimiser steps those."""
         for name, entries in self._entries.items():
-            flat, start = weights[name].view(-1), anchor[name].view(-1)
-            flat[entries.positions] = start[entries.positions] + entries.values
+            # `put_` and `take` count elements by shape, however a tensor lies in memory.
+            start = anchor[name].take(entries.positions)
+            weights[name].put_(entries.positions, start + entries.values)
 
     def take_learning(self, weights: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> None:
         """Take over what an optimiser made of the weights."""
         for name, entries in self._entries.items():
-            flat, start = weights[name].view(-1), anchor[name].view(-1)
-            entries.values = flat[entries.positions] - start[entries.positions]
+            now, start = (w[name].take(entries.positions) for w in (weights, anchor))
+            entries.values = now - start
             entries.follow()
 
     def show_travelling(self, weights: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> None:
@@ -150,7 +151,7 @@ class Levels:
             weight.copy_(anchor[name])
             if name in self._entries:
                 entries = self._entries[name]
-                weight.view(-1)[entries.positions] += entries.travelling()
+                weight.put_(entries.positions, entries.travelling(), accumulate=True)
 
     def changes(self, trimmed: float = 0.0) -> dict[str, SparseDiff]:
         """What travels, by tensor, without a share of the entries that rank least."""

@@ -23,11 +23,15 @@ from diffcodec import (
     Coder,
     Diff,
     Layer,
+    LosslessDiff,
     LowRankDiff,
+    ParameterSet,
     SparseDiff,
     decode,
     fit_auto,
+    sparse_diff,
 )
+from diffcodec.changes import MAX_LEVEL
 from server.training.learned.diff import LearnedDiff
 from server.training.learned.levels import Levels, encode_within
 from server.training.learned.scores import FLOOR
@@ -173,10 +177,13 @@ class LowRank(LearnedDiff):
         changes = list(fitted.diff.changes())
         low = {name: change for name, change in changes if isinstance(change, LowRankDiff)}
         sparse = {name: change for name, change in changes if isinstance(change, SparseDiff)}
-        if len(low) + len(sparse) < len(changes):
+        exact = {name for name, change in changes if isinstance(change, LosslessDiff)}
+        if not low and not sparse:
             return  # exact weights fit as well: nothing has to become levels
         self._join({n: Factors.of(change, self.weights[n].device) for n, change in low.items()})
         deltas = {name: self.weights[name] - ground for name, ground in self._ground.items()}
+        # Fine levels are shorter than the exact weights of a tensor, and learn on.
+        sparse |= fine_levels(self.require_base(), {name: deltas[name] for name in exact})
         squares = {name: self.squared_gradients(name) + FLOOR for name in sparse}
         self._levels = Levels.of(sparse, deltas, squares)
         self._form()
@@ -227,6 +234,13 @@ class LowRank(LearnedDiff):
         return fit_auto(
             self.base, self.parameters(), budget_bytes, sensitivities=sensitivities, coders=coders
         )
+
+
+def fine_levels(base: ParameterSet, deltas: Mapping[str, Tensor]) -> dict[str, SparseDiff]:
+    """Whole tensors as the finest levels that there are."""
+    arrays = {name: delta.detach().cpu().numpy() for name, delta in deltas.items()}
+    changes = sparse_diff(base, arrays, MAX_LEVEL).changes() if arrays else ()
+    return {name: change for name, change in changes if isinstance(change, SparseDiff)}
 
 
 def _largest(levels: NDArray[np.int8]) -> int:
