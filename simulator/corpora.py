@@ -67,7 +67,13 @@ def synthetic_plan(scenario: Scenario) -> CorpusPlan:
     speech = scenario.speech
     if speech is None:
         raise ScenarioError(f"scenario {scenario.name}: expected a corpus folder: --corpus DIR")
-    return CorpusPlan(_phrases(speech), speech.speakers, speech.seed, speech.sentences_per_speaker)
+    return CorpusPlan(
+        _phrases(speech),
+        speech.speakers,
+        speech.seed,
+        speech.sentences_per_speaker,
+        speech.topics,
+    )
 
 
 def _phrases(speech: SyntheticSpeech) -> tuple[Phrase, ...]:

@@ -56,12 +56,14 @@ class SyntheticSpeech:
         phrases_per_domain: So many of each domain of the built-in list; 0 means all. None: the
             corpus consists of sentences.
         sentences_per_speaker: Each speaker's own; 0 where the corpus consists of phrases.
+        topics: What the sentences are about; empty: everything.
     """
 
     speakers: int
     seed: int
     phrases_per_domain: int | None = None
     sentences_per_speaker: int = 0
+    topics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ class Scenario:
                 kind = "a size in bytes such as '1/100'" if variant.needs_bytes else "a size"
                 found = ", ".join(map(str, self.sizes)) or "none"
                 raise ScenarioError(f"sizes: expected {kind} for {variant}, found {found}")
+            if variant.is_quantised and self.task is not TaskName.SLU:
+                raise ScenarioError(
+                    f"variants: expected {variant} for task {TaskName.SLU} alone, "
+                    f"found task {self.task}"
+                )
 
     @property
     def generations(self) -> int:

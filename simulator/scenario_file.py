@@ -123,9 +123,14 @@ def _speech(table: "_Table") -> SyntheticSpeech | None:
         seed=table.whole("seed", 0),
         phrases_per_domain=table.whole("phrases_per_domain", 0) if of_phrases else None,
         sentences_per_speaker=0 if of_phrases else table.whole("sentences_per_speaker", 1),
+        topics=_topics(table) if not of_phrases and "topics" in table.keys_left() else (),
     )
     table.finish()
     return speech
+
+
+def _topics(table: "_Table") -> tuple[str, ...]:
+    return _texts("topics", table.list("topics", of="topics"))
 
 
 def _variant(name: Any) -> Variant:

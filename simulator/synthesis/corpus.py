@@ -27,7 +27,12 @@ from numpy.typing import NDArray
 from simulator.errors import RunFolderError, SynthesisError
 from simulator.synthesis import room, worker
 from simulator.synthesis.phrases import Phrase
-from simulator.synthesis.sentences import draw_sentences, most_sentences, read_grammar
+from simulator.synthesis.sentences import (
+    Grammar,
+    draw_sentences,
+    most_sentences,
+    read_grammar,
+)
 from simulator.synthesis.speakers import (
     MOST_SPEAKERS,
     STREAM_ROOMS,
@@ -56,12 +61,14 @@ class CorpusPlan:
         speakers: How many speak.
         seed: Of speakers, rooms, splits and sentences.
         sentences_per_speaker: What each speaker says besides, drawn for him alone (`sentences`).
+        topics: What the sentences are about; empty: everything. Fewer topics have fewer words.
     """
 
     phrases: tuple[Phrase, ...]
     speakers: int
     seed: int
     sentences_per_speaker: int = 0
+    topics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Sort the phrases and refuse a corpus that could not be split or made."""
@@ -74,7 +81,7 @@ class CorpusPlan:
             raise SynthesisError(f"expected a seed of 0 or more, found {self.seed}")
         if not self.phrases and not self.sentences_per_speaker:
             raise SynthesisError("expected phrases or sentences to say, found neither")
-        most = most_sentences(read_grammar())
+        most = most_sentences(self.grammar)
         if not 0 <= self.sentences_per_speaker <= most:
             raise SynthesisError(
                 f"expected at most {most} sentences a speaker, found {self.sentences_per_speaker}"
@@ -89,8 +96,13 @@ class CorpusPlan:
             return self.phrases
         random = np.random.default_rng([self.seed, STREAM_SENTENCES, speaker])
         known = {phrase.text for phrase in self.phrases}
-        own = draw_sentences(read_grammar(), self.sentences_per_speaker, random, known)
+        own = draw_sentences(self.grammar, self.sentences_per_speaker, random, known)
         return tuple(sorted((*self.phrases, *own)))
+
+    @property
+    def grammar(self) -> Grammar:
+        """What the sentences are drawn from."""
+        return read_grammar().about(self.topics)
 
     @property
     def recordings(self) -> int:
@@ -99,7 +111,10 @@ class CorpusPlan:
 
     def key(self) -> str:
         """Short hex digest of the plan, for the name of a folder."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+        content = asdict(self)
+        if not self.topics:
+            del content["topics"]  # corpora from before there were topics keep their names
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def write_corpus(

@@ -39,6 +39,20 @@ class Grammar:
     topics: Mapping[str, tuple[str, ...]]
     slots: Mapping[str, tuple[str, ...]]
 
+    def about(self, topics: Collection[str]) -> "Grammar":
+        """The grammar of some topics alone; of all of them where none is named.
+
+        Raises:
+            SynthesisError: it has no such topic.
+        """
+        unknown = sorted(set(topics) - set(self.topics))
+        if unknown:
+            raise SynthesisError(
+                f"expected topics of {', '.join(self.topics)}, found {', '.join(unknown)}"
+            )
+        chosen = {name: t for name, t in self.topics.items() if name in topics or not topics}
+        return Grammar(chosen, self.slots)
+
     def templates(self) -> tuple[Phrase, ...]:
         """Every template with its topic as domain, in the order of the file."""
         return tuple(

@@ -76,6 +76,10 @@ def test_a_corpus_of_sentences():
         'kind = "given"', 'kind = "synthetic"\nspeakers = 4\nseed = 1\nsentences_per_speaker = 3'
     )
     assert parse(text).speech == SyntheticSpeech(4, 1, None, 3)
+    about = text.replace(
+        "sentences_per_speaker = 3", 'sentences_per_speaker = 3\ntopics = ["home"]'
+    )
+    assert parse(about).speech == SyntheticSpeech(4, 1, None, 3, ("home",))
 
 
 @pytest.mark.parametrize("name", builtin_names())

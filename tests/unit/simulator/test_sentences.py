@@ -106,6 +106,15 @@ def test_phrases_and_sentences_go_together_and_nothing_is_said_twice() -> None:
     assert plan.recordings == 8
 
 
+def test_sentences_can_be_about_some_topics_alone() -> None:
+    plan = CorpusPlan((), 4, 0, sentences_per_speaker=20, topics=("home", "music"))
+    assert {phrase.domain for n in range(4) for phrase in plan.texts(n)} == {"home", "music"}
+    assert plan.key() != CorpusPlan((), 4, 0, sentences_per_speaker=20).key()
+    assert read_grammar().about(()) == read_grammar()
+    with pytest.raises(SynthesisError, match=r"expected topics of time, .*, found gardening"):
+        CorpusPlan((), 4, 0, sentences_per_speaker=20, topics=("home", "gardening"))
+
+
 @pytest.mark.parametrize("count", [0, -1, 10_000])
 def test_a_corpus_of_nothing_or_of_too_much_is_refused(count: int) -> None:
     with pytest.raises(SynthesisError, match="expected"):
