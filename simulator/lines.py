@@ -31,6 +31,7 @@ class Variant(StrEnum):
     LOWRANK = "lowrank"
     AUTO = "auto"
     LORA = "lora"
+    INT8 = "int8"
 
     @property
     def is_sized(self) -> bool:
@@ -50,7 +51,18 @@ class Variant(StrEnum):
     @property
     def needs_bytes(self) -> bool:
         """It ends with what a file can carry; a nominal size says nothing to it."""
-        return self in (Variant.SPARSE, Variant.LOWRANK, Variant.AUTO, Variant.LORA)
+        return self in (
+            Variant.SPARSE,
+            Variant.LOWRANK,
+            Variant.AUTO,
+            Variant.LORA,
+            Variant.INT8,
+        )
+
+    @property
+    def is_quantised(self) -> bool:
+        """Its models are in int8, from generation 0 on: bl's, quantised."""
+        return self is Variant.INT8
 
     @property
     def is_ours(self) -> bool:
@@ -71,6 +83,7 @@ TITLES: Mapping[Variant, str] = {
     Variant.LOWRANK: "low-rank diff",
     Variant.AUTO: "auto",
     Variant.LORA: "LoRA",
+    Variant.INT8: "int8 diff",
 }
 """As tables and plots print them."""
 
@@ -86,6 +99,9 @@ RECIPES: Mapping[Variant, str] = {
     },
 }
 """The server's recipe of each variant; BL∞ needs none of its own."""
+
+QUANTISE = "quantise"
+"""The recipe of generation 0 where a variant is quantised; it takes no steps."""
 
 
 @dataclass(frozen=True)

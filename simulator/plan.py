@@ -4,8 +4,10 @@
     blc_*   the same, compressed to the size; generation 0 is bl's, as it comes with the device
     bl_inf  bl's generation 0, measured on every later task
     diffs   ft and all others: generation 0 is bl's; t + 1 builds on the line's own t
+    int8    the same in int8: its generation 0 is bl's, quantised
 
-So every line of a seed begins with the same generation 0, which is learned once. Equal jobs have
+So every line of a seed begins with the same generation 0, which is learned once, and quantised
+once. Equal jobs have
 equal keys, so that scenarios that share a cache share them: the runs of bl above all.
 """
 
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from simulator.errors import ScenarioError
 from simulator.jobs import Job, job_key
-from simulator.lines import RECIPES, Line, Variant
+from simulator.lines import QUANTISE, RECIPES, Line, Variant
 from simulator.scenario import Scenario
 from simulator.scores import TaskName
 from simulator.sources import source_digest
@@ -24,6 +26,8 @@ from speech.corpus import Corpus
 
 STEP_COSTS = {"finetune": 1.0, "dense": 1.0, "compressed_hash": 2.0, "paper_hash": 2.0, "hash": 2.0}
 """What a step of a recipe costs, to order jobs and to guess how long they take; else 1.2."""
+INT8_MODEL = "{}-int8"
+"""The server's name of a model configuration in int8."""
 
 # Results are reused only while the code that makes them is the same.
 CODE_OF_RESULTS = ("server.training", "speech", "diffcodec")
@@ -92,12 +96,18 @@ def size_of(task: TaskName, model: str) -> ModelSize:
     """
     # torch takes seconds to import: not for `ota-sim --help`.
     from server.training.errors import TrainingRequestError
+    from server.training.grid import is_on_grid
     from server.training.tasks import layout_of
 
     try:
-        return ModelSize(layout_of(task, model).parameter_count)
+        layout = layout_of(task, model)
     except TrainingRequestError as error:
         raise ScenarioError(f"model: {error}") from error
+    if is_on_grid(layout):
+        raise ScenarioError(
+            f"model: expected one in float32 (variant {Variant.INT8} quantises it), found {model!r}"
+        )
+    return ModelSize(layout.parameter_count)
 
 
 def jobs_of(lines: Sequence[ModelLine]) -> list[Job]:
@@ -122,15 +132,33 @@ class _Planner:
         first = self._training(seed, Line(Variant.BL), 0, None)
         if line.variant is Variant.BL_INF:
             return ModelLine(seed, line, (first,), static=self._static(seed, first))
-        jobs = [first]
+        jobs = [self._quantised(seed, line, first) if line.variant.is_quantised else first]
         for generation in range(1, len(self._digests)):
             parent = jobs[-1] if line.variant.builds_on_previous else None
             jobs.append(self._training(seed, line, generation, parent))
         return ModelLine(seed, line, tuple(jobs))
 
+    def _quantised(self, seed: int, line: Line, first: Job) -> Job:
+        """Generation 0 of all sizes."""
+        return self._job(seed, Line(line.variant), QUANTISE, 0, 0, first)
+
     def _training(self, seed: int, line: Line, generation: int, parent: Job | None) -> Job:
-        scenario, recipe = self._scenario, RECIPES[line.variant]
-        steps = scenario.steps.of(recipe)
+        recipe = RECIPES[line.variant]
+        steps = self._scenario.steps.of(recipe)
+        return self._job(seed, line, recipe, steps, generation, parent)
+
+    def _job(
+        self,
+        seed: int,
+        line: Line,
+        recipe: str,
+        steps: int,
+        generation: int,
+        parent: Job | None,
+    ) -> Job:
+        scenario, model = self._scenario, self._scenario.model
+        if line.variant.is_quantised:
+            model = INT8_MODEL.format(model)
         budget_bytes = line.budget_bytes(self._size.float32_bytes)
         nominal_ratio = None if line.size is None else line.size.nominal_ratio
         arguments = TrainingArguments(
@@ -138,7 +166,7 @@ class _Planner:
             task=scenario.task,
             corpus_folder=self._folder,
             evolution=scenario.evolution,
-            model=scenario.model,
+            model=model,
             steps=steps,
             batch_size=scenario.batch_size,
             generation=generation,
@@ -147,7 +175,7 @@ class _Planner:
             nominal_ratio=nominal_ratio,
         )
         after = () if parent is None else (parent.key,)
-        learned = [recipe, steps, budget_bytes, nominal_ratio, scenario.task, scenario.model]
+        learned = [recipe, steps, budget_bytes, nominal_ratio, scenario.task, model]
         data = [scenario.batch_size, self._digests[generation], seed, generation]
         return Job(
             key=job_key("train", self._code, *learned, *data, *after),

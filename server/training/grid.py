@@ -17,6 +17,10 @@ from diffcodec import Dtype, Layout, ParameterSet, TensorSpec
 
 LARGEST_LEVEL = 127
 """-128 is left out, so that the grid is as wide on both sides."""
+REACH = 2.0
+"""How far a grid reaches over its tensor's largest weight. Diffs of later generations move weights
+further out; where a grid ended at the largest, they found no room and lost entries. The bit that
+it takes from the weights of today costs little (docs/guides/experiments.md)."""
 SCALE = ".scale"
 """Ends the name of a tensor's scale."""
 
@@ -39,7 +43,7 @@ def is_on_grid(layout: Layout) -> bool:
 
 
 def quantise(weights: ParameterSet) -> ParameterSet:
-    """The nearest weights on grids that reach just as far as each tensor does.
+    """The nearest weights on grids that reach `REACH` times as far as each tensor does.
 
     Args:
         weights: float32, finite.
@@ -53,7 +57,7 @@ def quantise(weights: ParameterSet) -> ParameterSet:
             array = weights.arrays[spec.name]
             # A tensor of zeros has any scale.
             farthest = np.abs(array).max() or LARGEST_LEVEL
-            scale = np.float32(farthest / LARGEST_LEVEL)
+            scale = np.float32(REACH * farthest / LARGEST_LEVEL)
             levels = np.rint(array / scale).clip(-LARGEST_LEVEL, LARGEST_LEVEL)
             arrays[spec.name] = levels.astype(np.int8)
             arrays[spec.name + SCALE] = np.full(1, scale, np.float32)

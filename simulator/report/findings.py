@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simulator.lines import Line, Variant
+from simulator.report.rows import Row
 from simulator.report.summary import Cell, Spread, Summary
 from simulator.scores import Metric
 
@@ -108,7 +109,12 @@ def _notes(summary: Summary) -> Iterator[Finding]:
 
 
 def _agreement(summary: Summary) -> Iterator[Finding]:
-    apart = max(100 * abs(row.device_score - row.server_score) for row in summary.rows)
+    in_int8 = [row for row in summary.rows if row.line.variant.is_quantised]
+    in_float = [row for row in summary.rows if row not in in_int8]
+    if in_int8:
+        text = f"in int8 device and server differ by at most {_apart(in_int8):.2f} points"
+        yield Finding(f"{text}: the device rounds activations, too")
+    apart = _apart(in_float)
     text = f"device and server differ by at most {apart:.2f} points for the same weights"
     if summary.facts.metric is Metric.WER:
         yield Finding(f"{text}: beam search there, greedy search here")
@@ -120,6 +126,10 @@ def _agreement(summary: Summary) -> Iterator[Finding]:
         f"{equal} of {len(summary.rows)} rebuilt weights have the server's digest",
         equal == len(summary.rows),
     )
+
+
+def _apart(rows: list[Row]) -> float:
+    return max((100 * abs(row.device_score - row.server_score) for row in rows), default=0.0)
 
 
 def _catch_ups(summary: Summary) -> Iterator[Finding]:

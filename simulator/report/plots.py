@@ -38,6 +38,7 @@ STYLES = {
     Variant.LOWRANK: Style("#c2549d", "p"),
     Variant.AUTO: Style("#e0393e", "*"),
     Variant.LORA: Style("#93651c", "X", "--"),
+    Variant.INT8: Style("#4b5fc8", "h"),
 }
 
 PANELS_ABREAST = 2

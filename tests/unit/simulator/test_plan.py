@@ -35,9 +35,23 @@ def keys_of(plan: RunPlan) -> set[str]:
 
 def test_every_variant_of_a_seed_begins_with_the_same_generation_0(scenario):
     plan = plan_of(replace(scenario, seeds=(0, 1)))
-    first = {line.jobs[0].key for line in plan.lines if line.seed == 0}
+    lines = [line for line in plan.lines if not line.line.variant.is_quantised]
+    first = {line.jobs[0].key for line in lines if line.seed == 0}
     assert len(first) == 1
-    assert {line.jobs[0].arguments.recipe for line in plan.lines} == {"dense"}
+    assert {line.jobs[0].arguments.recipe for line in lines} == {"dense"}
+
+
+def test_lines_in_int8_begin_with_bl_s_generation_0_quantised_once(scenario):
+    plan = plan_of(with_overrides(scenario, variants="bl,int8", sizes="1/40,1/100"))
+    bl, *in_int8 = plan.lines
+    assert [str(line.line) for line in in_int8] == ["int8 1/40", "int8 1/100"]
+    assert len({line.jobs[0].key for line in in_int8}) == 1
+    first = in_int8[0].jobs[0]
+    assert (first.arguments.recipe, first.after) == ("quantise", (bl.jobs[0].key,))
+    models = {job.arguments.model for line in in_int8 for job in line.jobs}
+    assert (bl.jobs[0].arguments.model, models) == ("tiny", {"tiny-int8"})
+    # Sizes are relative to the float32 bytes of the model, as everywhere.
+    assert in_int8[0].jobs[1].arguments.budget_bytes == plan.size.float32_bytes // 40
 
 
 def test_diffs_build_on_their_own_line_and_baselines_on_nothing(scenario):
@@ -55,11 +69,11 @@ def test_the_device_that_is_never_updated_needs_no_training_of_its_own(scenario)
 
 
 def test_unlimited_jobs_do_not_depend_on_sizes_and_the_others_do(scenario):
-    small, large = (
-        keys_of(plan_of(with_overrides(scenario, sizes=size))) for size in ("1/100", "1/20")
-    )
-    unlimited = with_overrides(scenario, variants="bl,ft,bl_inf")
-    assert small & large == keys_of(plan_of(unlimited))
+    small, large = (plan_of(with_overrides(scenario, sizes=size)) for size in ("1/100", "1/20"))
+    unlimited = keys_of(plan_of(with_overrides(scenario, variants="bl,ft,bl_inf")))
+    quantised = {job.key for job in jobs_of(small.lines) if job.name.startswith("int8, ")}
+    assert keys_of(small) & keys_of(large) == unlimited | quantised
+    assert len(quantised) == 1
 
 
 def test_a_line_asks_for_bytes_or_for_values(scenario):
@@ -101,8 +115,12 @@ def test_a_name_does_not_change_a_key(scenario):
 
 
 def test_an_unknown_model_lists_the_known_ones(scenario):
-    with pytest.raises(ScenarioError, match=r"model: expected .*tiny, small, paper, found 'huge'"):
+    with pytest.raises(
+        ScenarioError, match=r"model: expected .*tiny, small, paper, .*found 'huge'"
+    ):
         plan_of(replace(scenario, model="huge"))
+    with pytest.raises(ScenarioError, match=r"one in float32 .*, found 'tiny-int8'"):
+        plan_of(replace(scenario, model="tiny-int8"))
 
 
 def test_another_recording_is_another_job(scenario, tmp_path):

@@ -71,6 +71,13 @@ def test_a_target_by_size_is_for_diffs_of_ours_and_one_by_line_for_that_line():
     assert targets.target(Line.named("bl", None)) is None
 
 
+def test_recognisers_of_sentences_have_no_lines_in_int8():
+    text = GOOD.replace('"sparse"]', '"int8"]').replace('"sparse 20x" = 1', "")
+    assert [str(line) for line in parse(text).lines] == ["bl", "int8 1/40"]
+    with pytest.raises(ScenarioError, match="int8 for task slu alone"):
+        parse(text.replace('"slu"', '"rnnt"'))
+
+
 def test_a_corpus_of_sentences():
     text = GOOD.replace(
         'kind = "given"', 'kind = "synthetic"\nspeakers = 4\nseed = 1\nsentences_per_speaker = 3'
