@@ -25,7 +25,8 @@ class Checkpoint:
 
         Args:
             path: The file, there or not; None: keep nothing.
-            training: What it is a checkpoint of; see `TrainingRequest.fingerprint`.
+            training: What it is a checkpoint of; see `TrainingRequest.fingerprint`. Random streams
+                are those of so many processes, too.
             interval_s: Seconds from one checkpoint to the next.
         """
         self.path = path
@@ -67,7 +68,8 @@ class Checkpoint:
         if training != self._training:
             raise CheckpointError(
                 f"{self.path}: expected a checkpoint of this training, found one of another "
-                f"(recipe, data, seed or steps differ); remove it to start anew"
+                f"(recipe, data, seed, steps or number of processes differ); "
+                "remove it to start anew"
             )
         return dict(state)
 

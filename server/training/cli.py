@@ -248,6 +248,7 @@ def _request(
 
 def _learn(request: "TrainingRequest") -> "TrainedGeneration":
     """Train with a progress bar on stderr."""
+    from server.training import parallel
     from server.training.recipes import train_generation
 
     columns = (
@@ -256,7 +257,8 @@ def _learn(request: "TrainingRequest") -> "TrainedGeneration":
         TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr) as bars:
+    # Of several processes the first speaks for all.
+    with Progress(*columns, console=stderr, disable=parallel.rank() > 0) as bars:
         bar = bars.add_task(f"training {request.recipe}", total=None, state="reading recordings")
 
         def show(step: int, steps: int, loss: float) -> None:

@@ -3,6 +3,7 @@
 TrainingError
 ├── CheckpointError        not a checkpoint of this training: remove it, or train what it is of
 ├── DivergedError          the loss is not finite: lower the learning rate or look at the data
+├── ProcessLostError       another process of the training ended: start them all again
 └── TrainingRequestError   what was asked for does not fit together: mend the request
 """
 
@@ -17,6 +18,10 @@ class CheckpointError(TrainingError):
 
 class DivergedError(TrainingError):
     """Training cannot go on. The message names the step and the last good checkpoint."""
+
+
+class ProcessLostError(TrainingError):
+    """One of several processes ended. The same command goes on at the checkpoint."""
 
 
 class TrainingRequestError(TrainingError):

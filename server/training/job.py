@@ -9,7 +9,7 @@ from torch import nn
 
 from diffcodec import Diff, ParameterSet
 from diffcodec.fitting.hash_fit import array_lengths
-from server.training import paper
+from server.training import paper, parallel
 from server.training.checkpoint import Checkpoint
 from server.training.errors import TrainingRequestError
 from server.training.grid import dequantise
@@ -40,7 +40,9 @@ class Job:
         self.task = task
         self.numbers = paper.NUMBERS[request.task]
         self.steps = request.steps or self.numbers.steps
-        self.checkpoint = Checkpoint(request.checkpoint, request.fingerprint())
+        self.checkpoint = Checkpoint(
+            request.checkpoint, f"{request.fingerprint()} by {parallel.size()}"
+        )
         self._progress = progress
         self._rng = np.random.default_rng([request.seed, request.generation, stream])
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -54,6 +54,7 @@ def learn(
     Raises:
         DivergedError: the loss is not finite any more.
         CheckpointError: the checkpoint is not of this training.
+        ProcessLostError: another process under torchrun ended.
     """
     model = learned.model
     device = next(model.parameters()).device
@@ -84,8 +85,10 @@ def learn(
             nn.utils.clip_grad_norm_(learned.free(), LARGEST_GRADIENT)
             optimizer.step()
             progress(step + 1, rate.steps, losses[-1])
-            if checkpoint.is_due():
-                checkpoint.save(snapshot(learned, optimizer, rng, losses))
+            if checkpoint.path is not None and parallel.first_says(checkpoint.is_due()):
+                state = snapshot(learned, optimizer, rng, losses)
+                if not parallel.rank():
+                    checkpoint.save(state)
     return float(np.mean(losses[-max(1, rate.steps // 10) :]))
 
 
@@ -101,13 +104,15 @@ def snapshot(
     rng: np.random.Generator,
     losses: list[float],
 ) -> dict[str, Any]:
-    """All that the next step depends on."""
+    """All that the next step depends on; all processes take it together."""
+    streams = {"batches": rng.bit_generator.state, "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        streams["cuda"] = torch.cuda.get_rng_state()
     return {
         "model": learned.model.state_dict(),
         "learned": learned.state(),
         "optimizer": optimizer.state_dict(),
-        "rng": rng.bit_generator.state,
-        "torch_rng": torch.get_rng_state(),
+        "streams": parallel.of_all(streams),
         "losses": losses,
     }
 
@@ -125,8 +130,11 @@ def restore(
     learned.model.load_state_dict(state["model"])
     learned.restore(state["learned"])
     optimizer.load_state_dict(state["optimizer"])
-    rng.bit_generator.state = state["rng"]
-    torch.set_rng_state(state["torch_rng"])
+    streams = state["streams"][parallel.rank()]
+    rng.bit_generator.state = streams["batches"]
+    torch.set_rng_state(streams["torch"])
+    if torch.cuda.is_available() and "cuda" in streams:
+        torch.cuda.set_rng_state(streams["cuda"])
     losses[:] = state["losses"]
 
 

@@ -3,15 +3,21 @@
     torchrun --nproc-per-node 4 -m server.cli train HOME ...
 
 What follows from gradients (pruning, levels) is then the same in all processes, without a word
-between them. Outside torchrun this is a world of one.
+between them. The first process alone shows progress, keeps the checkpoint and publishes. Outside
+torchrun this is a world of one.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+from server.training.errors import ProcessLostError
+
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -43,11 +49,12 @@ def average_gradients(tensors: Iterable[Tensor]) -> None:
     """Let every process have the mean of all gradients; one without any counts as zero."""
     if size() == 1:
         return
-    for tensor in tensors:
-        if tensor.grad is None:
-            tensor.grad = torch.zeros_like(tensor)
-        distributed.all_reduce(tensor.grad)
-        tensor.grad /= size()
+    with _together():
+        for tensor in tensors:
+            if tensor.grad is None:
+                tensor.grad = torch.zeros_like(tensor)
+            distributed.all_reduce(tensor.grad)
+            tensor.grad /= size()
 
 
 def mean(number: float, device: torch.device) -> float:
@@ -55,8 +62,45 @@ def mean(number: float, device: torch.device) -> float:
     if size() == 1:
         return number
     total = torch.tensor(number, dtype=torch.float64, device=device)
-    distributed.all_reduce(total)
+    with _together():
+        distributed.all_reduce(total)
     return total.item() / size()
+
+
+def first_says(value: Value) -> Value:
+    """What the first process has, where each may have something else."""
+    if size() == 1:
+        return value
+    values = [value]
+    with _together():
+        distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def of_all(value: Value) -> list[Value]:
+    """What every process has, by rank."""
+    if size() == 1:
+        return [value]
+    values: list[Value] = [value] * size()
+    with _together():
+        distributed.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Around what all processes do at once.
+
+    Raises:
+        ProcessLostError: one of them is not there any more.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # gloo's and NCCL's own
+        raise ProcessLostError(
+            f"process {rank()} of {size()}: expected all to go on, found that another one ended; "
+            "the same command goes on at the last checkpoint"
+        ) from error
 
 
 def _is_joined() -> bool:
