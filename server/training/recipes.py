@@ -34,6 +34,7 @@ from dataclasses import replace
 from functools import partial
 
 from diffcodec import decode
+from server.training import parallel
 from server.training.errors import TrainingRequestError
 from server.training.grid import is_on_grid
 from server.training.job import Job, Learned
@@ -70,7 +71,8 @@ def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGen
     job = Job(request, task, list(RECIPES).index(request.recipe), progress)
     learned = RECIPES[request.recipe](job)
     diff = learned.diff.encode()
-    job.checkpoint.remove()
+    if not parallel.rank():
+        job.checkpoint.remove()
     return TrainedGeneration(
         diff=diff,
         graph=task.graph(),
