@@ -32,7 +32,7 @@ class ModelKind(StrEnum):
 
 
 class TrainingMethod(StrEnum):
-    """Recipes (server.training.recipes): dense learns from scratch, the others a diff."""
+    """Recipes (server.training.recipes): dense learns from scratch, quantise not at all."""
 
     DENSE = "dense"
     FINETUNE = "finetune"
@@ -42,6 +42,8 @@ class TrainingMethod(StrEnum):
     LOWRANK = "lowrank"
     PAPER_SPARSE = "paper_sparse"
     PAPER_HASH = "paper_hash"
+    QUANTISE = "quantise"
+    INT8 = "int8"
 
 
 stderr = Console(stderr=True)
@@ -50,7 +52,7 @@ METRICS = {ModelKind.SLU: "accuracy", ModelKind.RNNT: "wer"}
 TRAININGS = "training"
 """The folder of a home where interrupted trainings wait to go on."""
 
-WITHOUT_BUDGET = {TrainingMethod.DENSE, TrainingMethod.FINETUNE}
+WITHOUT_BUDGET = {TrainingMethod.DENSE, TrainingMethod.FINETUNE, TrainingMethod.QUANTISE}
 
 
 def train(
@@ -87,6 +89,9 @@ def train(
     the generation *is* what the diff file leads to. auto takes the method that measured best at
     such a budget. A generation knows the phrases it is trained on and no others: name the old ones
     too, or none to know all of the corpus.
+
+    quantise publishes the newest generation in int8, for devices that compute in it; int8 learns
+    diffs from there on.
 
     Ctrl-C loses at most a minute: the same command goes on where it was.
 
@@ -196,7 +201,18 @@ def _head_of(
         raise TrainingRequestError(
             f"expected the head's configuration {of_head!r}, found {config!r}"
         )
+    if method is TrainingMethod.QUANTISE:
+        of_head = _in_int8(of_head)
     return _Head(head.number, base, card, of_head)
+
+
+def _in_int8(config: str) -> str:
+    from server.training.errors import TrainingRequestError
+    from server.training.slu.model import INT8
+
+    if config.endswith(INT8):
+        raise TrainingRequestError("expected a head in float32 to quantise, found one in int8")
+    return config + INT8
 
 
 def _config_of(base: ParameterSet, model: ModelKind) -> str:
