@@ -142,8 +142,10 @@ class Learned:
     Attributes:
         loss: Mean of the last steps.
         note: Why this recipe, where one was chosen.
+        card: Of F_t, where nothing was learned; None: the task's.
     """
 
     diff: Leaving
     loss: float
     note: str = ""
+    card: str | None = None

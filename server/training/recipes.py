@@ -76,7 +76,7 @@ def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGen
     return TrainedGeneration(
         diff=diff,
         graph=task.graph(),
-        card=task.card(),
+        card=learned.card or task.card(),
         loss=learned.loss,
         seconds=time.monotonic() - started,
         free_parameters=learned.diff.free_values(decode(diff, task.layout).diff),
@@ -155,7 +155,8 @@ def train_auto(job: Job) -> Learned:
 def train_quantise(job: Job) -> Learned:
     """F_t of float32 in int8, as it is: where a line of int8 begins."""
     weights = quantised(job.request.task, job.request.config, job.base)
-    return Learned(Snapshot(weights), loss=0.0)
+    # It knows what it knew, whatever the corpus holds.
+    return Learned(Snapshot(weights), loss=0.0, card=job.request.base_card)
 
 
 def train_int8(job: Job) -> Learned:

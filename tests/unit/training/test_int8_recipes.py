@@ -14,6 +14,7 @@ from server.training.request import TrainedGeneration, TrainingRequest
 from server.training.slu.evaluate import accuracy
 from server.training.slu.model import CONFIGS
 from server.training.tasks import layout_of, quantised
+from speech.card import Card
 from speech.corpus import Corpus
 from tests.tone_corpus import write_tone_corpus
 
@@ -70,6 +71,14 @@ def test_quantising_makes_a_snapshot_that_knows_as_much(
     test, phrases = known.split("test"), known.phrases()
     before = accuracy(in_float, CONFIGS["tiny"], test, phrases)
     assert accuracy(weights, CONFIG, test, phrases) >= before - 0.05
+
+
+def test_what_is_quantised_knows_the_phrases_that_it_knew(
+    corpus: Corpus, in_float: ParameterSet
+) -> None:
+    card = Card(("blue", "green", "red")).to_json()
+    request = replace(quantising(corpus, in_float), corpus=corpus, base_card=card)
+    assert train(request).card == card
 
 
 def test_a_diff_in_whole_levels_teaches_new_words_within_its_budget(
