@@ -10,18 +10,19 @@ The recipes of our own tasks (server.training.recipes) use the same.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
-from diffcodec import Layout, parse_size
+from diffcodec import Layout, ParameterSet, parse_size
 from diffcodec.fitting.hash_fit import array_lengths
 from server.training.errors import TrainingRequestError
 from server.training.learned.auto import choose
 from server.training.learned.diff import LearnedDiff
 from server.training.learned.hashed import Hashed
 from server.training.learned.lowrank import LowRank
-from server.training.learned.scores import by_fisher
+from server.training.learned.scores import Score, by_fisher, by_magnitude
 from server.training.learned.sparse import Pruning, Sparse
 from server.training.parameters import to_parameters
 from server.training.schedule import CubicSchedule
@@ -30,13 +31,13 @@ PRUNED_FROM, PRUNED_TO = 0.05, 0.6
 """Shares of all steps: when entries go, and when what is left becomes levels."""
 SETTLED = 0.4
 """Share of all steps after which low-rank factors become levels."""
-SPARSE_SPEED, HASH_SPEED = 4.0, 10.0
-"""Learning rates over that of dense training: few entries have further to go than many, and
-entries of arrays scale weights of about 0.05."""
+HASH_SPEED = 10.0
+"""The learning rate over that of dense training: entries of arrays scale weights of about 0.05."""
+SLOW_RATIO, SLOWEST, FASTEST = 1 / 300, 1.0, 4.0
+"""Few entries have further to go than many: below 1/300 of the bytes they learn four times as fast
+as dense weights do, above it slower, as fast as those at about 1/30."""
 HASH_ENTRY_BITS = 3.0
 """What an entry of an array may cost: many coarse ones beat few fine ones."""
-CLUSTERING = 1.25
-"""How many more non-zeros a file carries than independent positions would allow."""
 FEWEST = 1 / 2**32
 
 
@@ -67,12 +68,50 @@ def wrap(
     return METHODS[method](model, budget_bytes, steps, seed)
 
 
-def sparse(model: nn.Module, budget_bytes: int, steps: int, seed: int = 0) -> Sparse:
+@dataclass(frozen=True)
+class SparseOptions:
+    """How a sparse diff of ours may differ; see learned.sparse.
+
+    Attributes:
+        score: Ranks entries.
+        is_regrowing: Pruned entries go on learning unseen, and may come back.
+        has_feedback: What did not travel is where the next generation starts.
+    """
+
+    score: Score = by_fisher
+    is_regrowing: bool = False
+    has_feedback: bool = False
+
+
+SPARSE_OPTIONS: Mapping[str, SparseOptions] = {
+    "sparse": SparseOptions(),
+    "sparse_magnitude": SparseOptions(score=by_magnitude),
+    "sparse_regrow": SparseOptions(is_regrowing=True),
+    "sparse_feedback": SparseOptions(has_feedback=True),
+}
+"""By name of the recipe: `sparse`, and what each option alone makes of it."""
+
+
+def sparse(
+    model: nn.Module,
+    budget_bytes: int,
+    steps: int,
+    seed: int = 0,
+    options: SparseOptions = SPARSE_OPTIONS["sparse"],
+    start: ParameterSet | None = None,
+) -> Sparse:
     """Ranked by what pruning an entry would cost; the coder ends it, and levels learn on."""
     size = sum(p.numel() for p in model.parameters())
     schedule = sparse_schedule(size, budget_bytes, steps)
-    learned = Sparse(model, Pruning(schedule, by_fisher), budget_bytes, has_levels=True)
-    learned.speed = SPARSE_SPEED
+    learned = Sparse(
+        model,
+        Pruning(schedule, options.score, is_regrowing=options.is_regrowing),
+        budget_bytes,
+        has_levels=True,
+        has_feedback=options.has_feedback,
+        start=start if options.has_feedback else None,
+    )
+    learned.speed = sparse_speed(budget_bytes / (4 * size))
     return learned
 
 
@@ -108,11 +147,21 @@ METHODS: Mapping[str, Callable[[nn.Module, int, int, int], LearnedDiff]] = {
 }
 
 
+def sparse_speed(ratio: float) -> float:
+    """The learning rate of sparse entries over that of dense training.
+
+    Args:
+        ratio: Budget over the float32 bytes.
+    """
+    return min(FASTEST, max(SLOWEST, FASTEST * (SLOW_RATIO / ratio) ** 0.6))
+
+
 def aimed_density(size: int, budget_bytes: int) -> float:
     """The share of weights to prune down to before the encoded file decides.
 
     Positions that are independent coins of density d cost H(d) bits a weight, levels about two
-    bits a non-zero. Learned diffs cluster and cost less, so the aim is higher than that.
+    bits a non-zero. Learned diffs cluster and cost less; what is left buys finer levels, which
+    measured better than more entries.
 
     Args:
         size: Parameters of the model.
@@ -121,7 +170,7 @@ def aimed_density(size: int, budget_bytes: int) -> float:
     densities = np.geomspace(1e-6, 0.5, 2_000)
     entropy = -densities * np.log2(densities) - (1 - densities) * np.log2(1 - densities)
     fitting = densities[(entropy + 2 * densities) * size <= 8 * budget_bytes]
-    return min(1.0, CLUSTERING * float(fitting.max(initial=densities[0])))
+    return float(fitting.max(initial=densities[0]))
 
 
 def lengths_within(layout: Layout, budget_bytes: int, entry_bits: float) -> dict[str, int]:
