@@ -33,7 +33,7 @@ SETTLED = 0.4
 """Share of all steps after which low-rank factors become levels."""
 HASH_SPEED = 10.0
 """The learning rate over that of dense training: entries of arrays scale weights of about 0.05."""
-SLOW_RATIO, SLOWEST, FASTEST = 1 / 300, 1.0, 4.0
+SLOW_RATIO, SLOWEST, SPARSE_SPEED = 1 / 300, 1.0, 4.0
 """Few entries have further to go than many: below 1/300 of the bytes they learn four times as fast
 as dense weights do, above it slower, as fast as those at about 1/30."""
 HASH_ENTRY_BITS = 3.0
@@ -153,7 +153,7 @@ def sparse_speed(ratio: float) -> float:
     Args:
         ratio: Budget over the float32 bytes.
     """
-    return min(FASTEST, max(SLOWEST, FASTEST * (SLOW_RATIO / ratio) ** 0.6))
+    return min(SPARSE_SPEED, max(SLOWEST, SPARSE_SPEED * (SLOW_RATIO / ratio) ** 0.6))
 
 
 def aimed_density(size: int, budget_bytes: int) -> float:
