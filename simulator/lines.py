@@ -27,6 +27,9 @@ class Variant(StrEnum):
     PAPER_SPARSE = "paper_sparse"
     PAPER_HASH = "paper_hash"
     SPARSE = "sparse"
+    SPARSE_MAGNITUDE = "sparse_magnitude"
+    SPARSE_REGROW = "sparse_regrow"
+    SPARSE_FEEDBACK = "sparse_feedback"
     HASH = "hash"
     LOWRANK = "lowrank"
     AUTO = "auto"
@@ -52,6 +55,7 @@ class Variant(StrEnum):
     def needs_bytes(self) -> bool:
         """It ends with what a file can carry; a nominal size says nothing to it."""
         return self in (
+            *OPTIONS_OF_SPARSE,
             Variant.SPARSE,
             Variant.LOWRANK,
             Variant.AUTO,
@@ -70,6 +74,9 @@ class Variant(StrEnum):
         return self in (Variant.SPARSE, Variant.HASH, Variant.LOWRANK, Variant.AUTO)
 
 
+OPTIONS_OF_SPARSE = (Variant.SPARSE_MAGNITUDE, Variant.SPARSE_REGROW, Variant.SPARSE_FEEDBACK)
+"""`sparse` with one thing different, to see what each option is worth."""
+
 TITLES: Mapping[Variant, str] = {
     Variant.BL: "BL",
     Variant.FT: "FT",
@@ -79,6 +86,9 @@ TITLES: Mapping[Variant, str] = {
     Variant.PAPER_SPARSE: "paper's sparse diff",
     Variant.PAPER_HASH: "paper's hash diff",
     Variant.SPARSE: "sparse diff",
+    Variant.SPARSE_MAGNITUDE: "sparse diff by magnitude",
+    Variant.SPARSE_REGROW: "sparse diff with regrowth",
+    Variant.SPARSE_FEEDBACK: "sparse diff with feedback",
     Variant.HASH: "hash diff",
     Variant.LOWRANK: "low-rank diff",
     Variant.AUTO: "auto",

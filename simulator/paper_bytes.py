@@ -8,10 +8,11 @@ leave whole.
 """
 
 from diffcodec import Diff, HashDiff, LowRankDiff, SparseDiff, TensorDiff, TensorSpec
+from simulator.lines import OPTIONS_OF_SPARSE, Variant
 
 VALUE_BYTES, INDEX_BYTES, FLOAT16_BYTES = 4, 4, 2
 
-WITH_INDEX = ("compressed_sparse", "paper_sparse", "sparse")
+WITH_INDEX = ("compressed_sparse", "paper_sparse", Variant.SPARSE, *OPTIONS_OF_SPARSE)
 VALUES_ALONE = ("compressed_hash", "paper_hash", "hash")
 
 

@@ -19,6 +19,8 @@ from speech.corpus import Corpus
 
 DIFF, GRAPH, CARD = "generation.ndiff", "model.onnx", "card.json"
 WEIGHTS, LAYOUT = "weights.bin", "layout.json"
+RESIDUAL = "residual.bin"
+"""What a generation learned and could not carry, where its recipe keeps it; laid out as WEIGHTS."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def train(
         task=arguments.task,
         corpus=corpus,
         base=base,
+        residual=None if parent is None else _read_residual(parent),
         base_card=None if parent is None else (parent / CARD).read_text(encoding="utf-8"),
         budget_bytes=arguments.budget_bytes,
         nominal_ratio=arguments.nominal_ratio,
@@ -87,6 +90,8 @@ def train(
     (folder / CARD).write_text(trained.card, encoding="utf-8")
     (folder / LAYOUT).write_text(weights.layout.to_json(), encoding="utf-8")
     weights.write(folder / WEIGHTS)
+    if trained.residual is not None:
+        trained.residual.write(folder / RESIDUAL)
     parameters, test = weights.layout.parameter_count, corpus.split("test")
     return {
         "digest": weights.digest().hex(),
@@ -121,6 +126,10 @@ def measure_static(
     return {"scores": [measure(weights, arguments.model, test, card) for test in tests]}
 
 
-def _read_weights(folder: Path) -> ParameterSet:
+def _read_weights(folder: Path, name: str = WEIGHTS) -> ParameterSet:
     layout = Layout.from_json((folder / LAYOUT).read_text(encoding="utf-8"))
-    return ParameterSet.read(folder / WEIGHTS, layout)
+    return ParameterSet.read(folder / name, layout)
+
+
+def _read_residual(folder: Path) -> ParameterSet | None:
+    return _read_weights(folder, RESIDUAL) if (folder / RESIDUAL).exists() else None

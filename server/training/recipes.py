@@ -14,6 +14,9 @@ Ours, better at equal bytes:
     sparse              ranked by |G| sqrt(F); ends with what the encoded file can carry, and
                         learns on as the levels that travel
     hash                arrays of many coarse entries
+    sparse_magnitude    the same, ranked by |G|
+    sparse_regrow       the same, where pruned entries may come back
+    sparse_feedback     the same, where G starts from what the generation before could not carry
     lowrank             low-rank factors and sparse levels, learned as they travel
     auto                the one of these that measured best at such a budget (learned.auto)
     lora                low-rank adapters in float16, for comparison
@@ -42,7 +45,14 @@ from server.training.learn import Progress
 from server.training.learned import Dense, Hashed, Int8Grid, Lora, Pruning, Sparse
 from server.training.learned.auto import choose
 from server.training.learned.int8 import Snapshot
-from server.training.learned.methods import HASH_SPEED, METHODS, SPARSE_SPEED, sparse_schedule
+from server.training.learned.methods import (
+    HASH_SPEED,
+    METHODS,
+    SPARSE_OPTIONS,
+    SPARSE_SPEED,
+    sparse,
+    sparse_schedule,
+)
 from server.training.request import TrainedGeneration, TrainingRequest
 from server.training.schedule import CubicSchedule
 from server.training.tasks import layout_of, make_task, quantised
@@ -71,6 +81,7 @@ def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGen
     job = Job(request, task, list(RECIPES).index(request.recipe), progress)
     learned = RECIPES[request.recipe](job)
     diff = learned.diff.encode()
+    decoded = decode(diff, task.layout).diff
     if not parallel.rank():
         job.checkpoint.remove()
     return TrainedGeneration(
@@ -79,8 +90,9 @@ def train_generation(request: TrainingRequest, progress: Progress) -> TrainedGen
         card=learned.card or task.card(),
         loss=learned.loss,
         seconds=time.monotonic() - started,
-        free_parameters=learned.diff.free_values(decode(diff, task.layout).diff),
+        free_parameters=learned.diff.free_values(decoded),
         note=learned.note,
+        residual=learned.diff.residual(decoded) if isinstance(learned.diff, Sparse) else None,
     )
 
 
@@ -141,6 +153,20 @@ def train_by(method: str, job: Job) -> Learned:
     return job.learn(make(job.base_model(), job.budget_bytes, job.steps, job.hash_seed))
 
 
+def train_sparse(name: str, job: Job) -> Learned:
+    """`sparse`, or what one option more makes of it (learned.methods)."""
+    request, options = job.request, SPARSE_OPTIONS[name]
+    return job.learn(
+        sparse(
+            job.base_model(),
+            job.budget_bytes,
+            job.steps,
+            options=options,
+            start=request.residual,
+        )
+    )
+
+
 def train_lora(job: Job) -> Learned:
     """Low-rank adapters beside every matrix (Hu et al. 2021), in float16."""
     return job.learn(Lora(job.base_model(), job.budget_bytes, job.request.seed))
@@ -181,6 +207,7 @@ RECIPES: dict[str, Callable[[Job], Learned]] = {
     "lora": train_lora,
     "quantise": train_quantise,
     "int8": train_int8,
+    **{name: partial(train_sparse, name) for name in SPARSE_OPTIONS if name != "sparse"},
 }
 INT8_RECIPES = ("quantise", "int8")
 """Those of configurations in int8; all others are in float32."""

@@ -22,6 +22,7 @@ class TrainingRequest:
         generation: Its number t + 1; hash functions are reseeded by it.
         task: A name of tasks.TASKS.
         base_card: The card of F_t.
+        residual: Where `sparse_feedback` starts: that of the generation before; None: at F_t.
         budget_bytes: Limit of the encoded file.
         nominal_ratio: Instead of it: parameters per free value, as the paper counts.
         steps: Optimiser steps; None: the paper's.
@@ -37,6 +38,7 @@ class TrainingRequest:
     generation: int
     task: str = "slu"
     base_card: str | None = None
+    residual: ParameterSet | None = None
     budget_bytes: int | None = None
     nominal_ratio: float | None = None
     steps: int | None = None
@@ -49,6 +51,7 @@ class TrainingRequest:
             self.recipe,
             self.corpus.digest(),
             None if self.base is None else self.base.digest().hex(),
+            None if self.residual is None else self.residual.digest().hex(),
             self.config,
             self.seed,
             self.generation,
@@ -73,6 +76,7 @@ class TrainedGeneration:
         seconds: How long learning took.
         free_parameters: Values that were free in the end: non-zeros, entries of arrays, factors.
         note: Why `auto` chose what it chose; else empty.
+        residual: What `sparse_feedback` learned and the diff could not carry.
     """
 
     diff: bytes
@@ -82,3 +86,4 @@ class TrainedGeneration:
     seconds: float
     free_parameters: int
     note: str = ""
+    residual: ParameterSet | None = None

@@ -10,6 +10,8 @@ Beyond the paper, each to be switched on by itself:
                 Guo et al. 2016)
     budget      pruning ends with what the *encoded file* can carry, and what is left learns on
                 as the levels that travel                                (levels)
+    feedback    what did not travel is where the G of the next generation starts (error feedback:
+                Seide et al. 2014; Karimireddy et al. 2019); takes a copy of the weights
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,11 +28,13 @@ from diffcodec import (
     Diff,
     ParameterSet,
     SparseDiff,
+    apply,
     decode,
     encode,
     fit_sparse,
     sparse_diff,
 )
+from server.training.errors import TrainingRequestError
 from server.training.learned.diff import LearnedDiff, base_digest
 from server.training.learned.levels import Levels, encode_within
 from server.training.learned.scores import FLOOR, Score, by_fisher, by_magnitude, threshold
@@ -77,6 +82,8 @@ class Sparse(LearnedDiff):
         budget_bytes: int | None = None,
         *,
         has_levels: bool = False,
+        has_feedback: bool = False,
+        start: ParameterSet | None = None,
         is_snapshot: bool = False,
         coders: tuple[Coder, ...] | None = None,
     ) -> None:
@@ -88,11 +95,14 @@ class Sparse(LearnedDiff):
             budget_bytes: Where pruning ends, the file's size decides how many entries stay. None:
                 the schedule's sparsity does.
             has_levels: From there on entries learn as the levels that travel.
+            has_feedback: Keep what is pruned, for `residual`.
+            start: Where G starts: the residual of the generation before. None: at zero.
             is_snapshot: The anchor is zero.
             coders: What devices decode; None: all that there are here.
 
         Raises:
             BudgetError: not even an empty diff fits.
+            TrainingRequestError: the start is of another layout.
         """
         super().__init__(model, budget_bytes, is_snapshot=is_snapshot, coders=coders)
         self._pruning = pruning
@@ -102,6 +112,11 @@ class Sparse(LearnedDiff):
         # With regrowth: what all entries learn, where the module holds those that are not pruned.
         self._unseen: dict[str, Tensor] = {}
         self._levels: Levels | None = None
+        self._has_feedback = has_feedback
+        # With feedback: what G was where it was pruned, zero elsewhere.
+        self._pruned: dict[str, Tensor] = {}
+        if start is not None:
+            self._start_at(start)
         if budget_bytes is not None:  # a hopeless one is refused now, not after the training
             empty = self.base or ParameterSet.zeros(self.layout)
             fit_sparse(self.base, empty, budget_bytes, coders=self.coders)
@@ -141,7 +156,10 @@ class Sparse(LearnedDiff):
         """Keep the `count` entries of G that rank highest."""
         limits = self._limits(count)
         for name in self.weights:
-            self._kept[name] = self._score(name) > limits[name]
+            is_kept = self._score(name) > limits[name]
+            if self._has_feedback:
+                self._remember(name, is_kept)
+            self._kept[name] = is_kept
         self._keep_pruned()
 
     def file_of_weights(self, budget_bytes: int | None, coders: tuple[Coder, ...]) -> bytes:
@@ -152,16 +170,37 @@ class Sparse(LearnedDiff):
             return encode_within(self._diff, self.base, budget_bytes, coders)
         return self._fit(budget_bytes, coders)
 
+    @torch.no_grad()
+    def residual(self, diff: Diff) -> ParameterSet | None:
+        """What was learned and did not travel: where the G of the next generation starts.
+
+        Args:
+            diff: The decoded file.
+
+        Returns:
+            By the layout of F_t; None without feedback.
+        """
+        if not self._has_feedback:
+            return None
+        travelled = apply(self.base, diff)
+        arrays = {spec.name: np.zeros(spec.shape, np.float32) for spec in self.layout.tensors}
+        for name, g in self._learned_g().items():
+            arrays[name] = (self.anchor[name] + g).cpu().numpy() - travelled.arrays[name]
+        return ParameterSet.from_arrays(arrays)
+
     def state(self) -> dict[str, Any]:
         """Masks and levels too."""
         levels = None if self._levels is None else self._levels.state()
-        return super().state() | {"kept": self._kept, "unseen": self._unseen, "levels": levels}
+        masks = {"kept": self._kept, "unseen": self._unseen, "pruned": self._pruned}
+        return super().state() | masks | {"levels": levels}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         super().restore(state)
         device = next(iter(self.weights.values())).device
-        self._kept, self._unseen = to_device((state["kept"], state["unseen"]), device)
+        self._kept, self._unseen, self._pruned = (
+            to_device(state[part], device) for part in ("kept", "unseen", "pruned")
+        )
         self._levels = None
         if state["levels"] is not None:
             self._levels = Levels.of_state(to_device(state["levels"], device))
@@ -176,7 +215,9 @@ class Sparse(LearnedDiff):
             self.prune_to(sum(change.levels.size for change in changes.values()))
             return
         deltas = {name: w - self.anchor[name] for name, w in self.weights.items()}
-        squares = {name: self.squared_gradients(name) + FLOOR for name in changes}
+        squares = {name: self._sensitivity(name) for name in changes}
+        if self._has_feedback:  # entries that do not become levels, too
+            self._pruned = self._learned_g()
         self._levels = Levels.of(changes, deltas, squares)
         self._levels.show_travelling(self.weights, self.anchor)
 
@@ -198,10 +239,44 @@ class Sparse(LearnedDiff):
         """The file of least error; by Fisher information where that is what ranks entries."""
         new, sensitivities = self.parameters(), None
         if self._pruning.score is by_fisher and self.steps_done:
-            sensitivities = {
-                name: (self.squared_gradients(name) + FLOOR).cpu().numpy() for name in self.weights
-            }
+            sensitivities = {name: self._sensitivity(name).cpu().numpy() for name in self.weights}
         return fit_sparse(self.base, new, budget_bytes, sensitivities=sensitivities, coders=coders)
+
+    def _sensitivity(self, name: str) -> Tensor:
+        """What a squared error counts, as entries are ranked."""
+        if self._pruning.score is by_fisher:
+            return self.squared_gradients(name) + FLOOR
+        return torch.ones_like(self.weights[name])
+
+    @torch.no_grad()
+    def _start_at(self, start: ParameterSet) -> None:
+        if start.layout != self.layout:
+            raise TrainingRequestError(
+                "expected a residual of the layout that is built upon, found another"
+            )
+        for name, weight in self.weights.items():
+            weight.add_(torch.tensor(start.arrays[name], device=weight.device))
+
+    def _remember(self, name: str, is_kept: Tensor) -> None:
+        """Note G where it is pruned now; what was pruned before learns only with regrowth."""
+        g = self.weights[name] - self.anchor[name]
+        before = self._pruned.get(name, g)
+        if name in self._kept and not self._pruning.is_regrowing:
+            g = torch.where(self._kept[name], g, before)
+        self._pruned[name] = torch.where(is_kept, 0.0, g)
+
+    def _learned_g(self) -> dict[str, Tensor]:
+        """G as it was learned: each entry's value, or what it was when it was pruned."""
+        found = {}
+        for name, weight in self.weights.items():
+            g = weight - self.anchor[name]
+            if name in self._kept:
+                g = torch.where(self._kept[name], g, self._pruned[name])
+            found[name] = g
+        if self._levels is not None:
+            found = {name: self._pruned[name].clone() for name in self.weights}
+            self._levels.show_learning(found, {n: torch.zeros_like(g) for n, g in found.items()})
+        return found
 
     def _score(self, name: str) -> Tensor:
         g = self.weights[name] - self.anchor[name]

@@ -86,6 +86,7 @@ def request_of(recipe: str, corpus: Corpus, base: ParameterSet, path: Path) -> T
         "paper_hash",
         "sparse",
         "hash",
+        "sparse_feedback",
         "lowrank",
         "lora",
     ],
@@ -101,6 +102,7 @@ def test_the_result_is_that_of_a_training_never_interrupted(
     resumed = train_generation(request, lambda step, _steps, _loss: steps.append(step))
     assert steps[0] == KILLED_AT - KILLED_AT % EVERY + 1
     assert resumed.diff == whole.diff
+    assert resumed.residual == whole.residual
     assert not list(tmp_path.iterdir())
 
 

@@ -112,6 +112,20 @@ def test_fine_tuning_and_adapters_leave_as_exact_weights(
     assert 0 < 2 * adapted.free_parameters <= BUDGET_BYTES
 
 
+def test_a_generation_starts_from_what_the_one_before_could_not_carry(
+    corpus: Corpus, first: ParameterSet
+) -> None:
+    request = replace(later("sparse_feedback", corpus, first), steps=40)
+    trained = train(request)
+    assert trained.residual is not None
+    base = weights(trained, first)
+    following = replace(request, base=base, generation=2)
+    fed = replace(following, residual=trained.residual)
+    assert train(fed).diff != train(following).diff
+    assert fed.fingerprint() != following.fingerprint()
+    assert train(replace(request, recipe="sparse")).residual is None
+
+
 def test_auto_says_why(corpus: Corpus, first: ParameterSet) -> None:
     trained = train(replace(later("auto", corpus, first), steps=20))
     recipe = trained.note.partition(":")[0]

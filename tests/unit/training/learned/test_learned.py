@@ -44,6 +44,9 @@ MAKERS: dict[str, Callable[[nn.Module], LearnedDiff]] = {
     "sparse by fisher, with levels": lambda m: Sparse(
         m, Pruning(SCHEDULE, by_fisher), BUDGET_BYTES, has_levels=True
     ),
+    "sparse by magnitude, with levels": lambda m: Sparse(
+        m, Pruning(SCHEDULE), BUDGET_BYTES, has_levels=True
+    ),
     "sparse with regrowth": lambda m: Sparse(
         m, Pruning(SCHEDULE, by_fisher, is_regrowing=True), BUDGET_BYTES, has_levels=True
     ),
@@ -53,7 +56,14 @@ MAKERS: dict[str, Callable[[nn.Module], LearnedDiff]] = {
     "low rank": lambda m: LowRank(m, BUDGET_BYTES, STEPS // 2),
     "lora": lambda m: Lora(m, BUDGET_BYTES, seed=0),
 }
-EXACT = {"dense", "lora", "sparse by fisher, with levels", "sparse with regrowth", "low rank"}
+EXACT = {
+    "dense",
+    "lora",
+    "sparse by magnitude, with levels",
+    "sparse by fisher, with levels",
+    "sparse with regrowth",
+    "low rank",
+}
 """Those whose module runs on exactly what travels."""
 
 
