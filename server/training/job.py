@@ -117,7 +117,8 @@ class Job:
 
     def learn(self, learned: LearnedDiff) -> "Learned":
         """Learn a diff."""
-        rate = LearningRate(self.steps, learned.speed * self.numbers.learning_rate)
+        held = self.numbers.rate(self.request.config)
+        rate = LearningRate(self.steps, learned.speed * held)
         batch_size = self.request.batch_size
         loss = learn(
             self.task, learned, rate, batch_size, self._rng, self._progress, self.checkpoint

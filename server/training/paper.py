@@ -5,7 +5,7 @@ rates, are ours. Where a training has other steps its pruning is moved in propor
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Span = tuple[float, float]
 """From r_0 to r_f, as shares of all steps."""
@@ -20,12 +20,18 @@ class Numbers:
         baseline_pruning: When a compressed baseline (BLC) is pruned.
         diff_pruning: When a diff is pruned.
         learning_rate: The rate that is held (schedule.LearningRate).
+        faster: Other rates, by configuration: small models learn in few steps or not at all.
     """
 
     steps: int
     baseline_pruning: Span
     diff_pruning: Span
     learning_rate: float
+    faster: Mapping[str, float] = field(default_factory=dict)
+
+    def rate(self, config: str) -> float:
+        """The learning rate of a configuration."""
+        return self.faster.get(config, self.learning_rate)
 
 
 SLU_STEPS, RNNT_STEPS = 20_000, 50_000
@@ -44,5 +50,6 @@ NUMBERS: Mapping[str, Numbers] = {
         baseline_pruning=(20_000 / RNNT_STEPS, 35_000 / RNNT_STEPS),
         diff_pruning=(1_000 / RNNT_STEPS, 11_000 / RNNT_STEPS),
         learning_rate=1e-3,
+        faster={"small": 4e-3},
     ),
 }

@@ -16,7 +16,7 @@ import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
@@ -32,26 +32,29 @@ SLOT = re.compile(r"\{(\w+)\}")
 class Grammar:
     """Templates by topic, and what their {slots} stand for; a filling may hold slots again.
 
+    Drills are topics of few words, which are spoken of only where they are asked for.
+
     Laws: `count(t)` is the number of `fill(t, k)` for k in 0..count(t) - 1, and every one of
     them is without slots.
     """
 
     topics: Mapping[str, tuple[str, ...]]
     slots: Mapping[str, tuple[str, ...]]
+    drills: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def about(self, topics: Collection[str]) -> "Grammar":
-        """The grammar of some topics alone; of all of them where none is named.
+        """The grammar of some topics or drills alone; as it is where none is named.
 
         Raises:
             SynthesisError: it has no such topic.
         """
-        unknown = sorted(set(topics) - set(self.topics))
+        if not topics:
+            return self
+        known = {**self.topics, **self.drills}
+        unknown = sorted(set(topics) - set(known))
         if unknown:
-            raise SynthesisError(
-                f"expected topics of {', '.join(self.topics)}, found {', '.join(unknown)}"
-            )
-        chosen = {name: t for name, t in self.topics.items() if name in topics or not topics}
-        return Grammar(chosen, self.slots)
+            raise SynthesisError(f"expected topics of {', '.join(known)}, found {unknown[0]}")
+        return Grammar({name: t for name, t in known.items() if name in topics}, self.slots)
 
     def templates(self) -> tuple[Phrase, ...]:
         """Every template with its topic as domain, in the order of the file."""
@@ -100,10 +103,11 @@ def read_grammar() -> Grammar:
     """The built-in grammar."""
     content = (resources.files("simulator") / "data" / "sentences.toml").read_text("utf-8")
     table = tomllib.loads(content)
-    return Grammar(
-        topics={topic: tuple(templates) for topic, templates in table["topics"].items()},
-        slots={name: tuple(fillings) for name, fillings in table["slots"].items()},
+    topics, slots, drills = (
+        {name: tuple(texts) for name, texts in table[part].items()}
+        for part in ("topics", "slots", "drills")
     )
+    return Grammar(topics, slots, drills)
 
 
 def most_sentences(grammar: Grammar) -> int:

@@ -62,10 +62,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.features)
 
-    def draw(self, batch_size: int, rng: np.random.Generator) -> Batch:
-        """A random batch of similar lengths without repetition, masked by SpecAugment."""
+    def draw(self, batch_size: int, rng: np.random.Generator, has_masks: bool = True) -> Batch:
+        """A random batch of similar lengths without repetition, augmented (augment)."""
         chosen = draw_similar([len(f) for f in self.features], batch_size, rng)
-        features = [spec_augment(self.features[k], rng) for k in chosen]
+        features = [spec_augment(self.features[k], rng, has_masks) for k in chosen]
         return _batch(features, [self.pieces[k] for k in chosen])
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:

@@ -47,6 +47,8 @@ class ModelConfig:
         ctc_weight: How much a CTC loss of the encoder alone counts beside the RNN-T loss. Where
             texts are easier to guess than to hear, a model else learns to guess them and listens
             only much later. It costs no parameters: the joint layer reads the encoder alone.
+        has_masks: Whether SpecAugment masks what is heard. In trainings of minutes a model listens
+            only after twice as many steps with them.
     """
 
     encoder_layers: int
@@ -57,12 +59,20 @@ class ModelConfig:
     vocabulary: int
     dropout: float = 0.3
     ctc_weight: float = 0.0
+    has_masks: bool = True
 
 
 CONFIGS = {
     "tiny": ModelConfig(1, 1, hidden=48, projection=32, embedding=16, vocabulary=48, dropout=0.0),
     "small": ModelConfig(
-        2, 1, hidden=160, projection=96, embedding=64, vocabulary=64, ctc_weight=1.0
+        2,
+        1,
+        hidden=160,
+        projection=96,
+        embedding=64,
+        vocabulary=96,
+        ctc_weight=1.0,
+        has_masks=False,
     ),
     "paper": ModelConfig(6, 2, hidden=1024, projection=640, embedding=256, vocabulary=2500),
 }

@@ -1,4 +1,7 @@
-"""Word pieces: texts as short sequences of ids, and back (SentencePiece, unigram model).
+"""Word pieces: texts as short sequences of ids, and back (SentencePiece).
+
+Byte-pair merges find the pieces, and a text is cut into as few of them as can be: of a few thousand
+short texts SentencePiece's unigram model makes "▁" and "the" two pieces, and half as many again.
 
 The pieces are learned from the texts of generation 0 and stay as they are from then on, as a
 generation that cut words another way could not build on its base. They travel on the card, as
@@ -30,6 +33,8 @@ BYTES_FROM = 1024
 """From this vocabulary on the 256 bytes are pieces, too, and every text in Unicode has ids."""
 DECIMALS = 4
 """Of the scores on the card."""
+RANKS = 10**DECIMALS
+"""A piece costs 1, and this much less the earlier it was found: fewer pieces always win."""
 
 _BYTE, _UNUSED = re.compile(r"<0x[0-9A-F]{2}>"), re.compile(r"<unused_\d+>")
 
@@ -63,7 +68,7 @@ class Pieces:
                 model_writer=written,
                 vocab_size=vocabulary,
                 hard_vocab_limit=False,
-                model_type="unigram",
+                model_type="bpe",
                 normalization_rule_name="identity",
                 byte_fallback=vocabulary >= BYTES_FROM,
                 required_chars=_alphabet(distinct),
@@ -81,7 +86,8 @@ class Pieces:
                 f"expected texts that {vocabulary - 1} word pieces can spell, found {reason}"
             ) from error
         model = ModelProto.FromString(written.getvalue())
-        learned = [Piece(p.piece, round(p.score, DECIMALS)) for p in model.pieces[1:]]
+        found = enumerate(p.piece for p in model.pieces[1:])
+        learned = [Piece(text, round(-1.0 - rank / RANKS, DECIMALS)) for rank, text in found]
         missing = vocabulary - 1 - len(learned)
         return cls((*learned, *(Piece(f"<unused_{k}>", 0.0) for k in range(missing))))
 

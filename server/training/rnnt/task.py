@@ -66,7 +66,7 @@ class RnntTask:
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """A random, augmented batch of utterances of similar lengths."""
-        return self.examples.draw(batch_size, rng)
+        return self.examples.draw(batch_size, rng, self.config.has_masks)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Nats a piece: the RNN-T loss of all utterances over the pieces in them.

@@ -55,7 +55,8 @@ def test_the_grammar_has_a_few_hundred_words_and_tens_of_thousands_of_sentences(
 
 def test_every_slot_is_there_and_used() -> None:
     grammar = read_grammar()
-    texts = [t for texts in (*grammar.topics.values(), *grammar.slots.values()) for t in texts]
+    parts = grammar.topics, grammar.drills, grammar.slots
+    texts = [t for part in parts for texts in part.values() for t in texts]
     assert set(SLOT.findall(" ".join(texts))) == set(grammar.slots)
     assert len(set(grammar.templates())) == len(grammar.templates())
 
@@ -107,6 +108,8 @@ def test_phrases_and_sentences_go_together_and_nothing_is_said_twice() -> None:
 
 
 def test_sentences_can_be_about_some_topics_alone() -> None:
+    orders = CorpusPlan((), 4, 0, sentences_per_speaker=20, topics=("orders",))
+    assert len({word for n in range(4) for p in orders.texts(n) for word in p.text.split()}) < 40
     plan = CorpusPlan((), 4, 0, sentences_per_speaker=20, topics=("home", "music"))
     assert {phrase.domain for n in range(4) for phrase in plan.texts(n)} == {"home", "music"}
     assert plan.key() != CorpusPlan((), 4, 0, sentences_per_speaker=20).key()
