@@ -42,9 +42,13 @@ from server.training.grid import LARGEST_LEVEL, dequantise, on_grid, scales_of
 from server.training.learned.diff import LearnedDiff, base_digest
 from server.training.learned.levels import Entries, Levels, encode_within, magnitudes_of
 from server.training.learned.scores import FLOOR, by_fisher, threshold
-from server.training.learned.sparse import SLACK, Pruning
+from server.training.learned.sparse import Pruning
 from server.training.parameters import load_parameters, to_parameters
 from server.training.schedule import CubicSchedule
+
+FILLED = 0.995
+"""Share of the budget that is filled where levels begin to learn: whole levels that follow their
+means meet, so that files rather become shorter."""
 
 
 @dataclass
@@ -248,7 +252,7 @@ class Int8Grid(LearnedDiff):
 
     def _settle(self, budget_bytes: int) -> None:
         """Let the coder decide which entries travel, and as which levels."""
-        data = self._fit(int(SLACK * budget_bytes), self.coders)
+        data = self._fit(int(FILLED * budget_bytes), self.coders)
         fitted = list(decode(data, self.layout).diff.changes())
         changes = {name: c for name, c in fitted if isinstance(c, SparseDiff)}
         if len(changes) == len(fitted):  # else exact weights fit as well: nothing has to go
