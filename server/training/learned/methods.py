@@ -21,6 +21,7 @@ from server.training.errors import TrainingRequestError
 from server.training.learned.auto import choose
 from server.training.learned.diff import LearnedDiff
 from server.training.learned.hashed import Hashed
+from server.training.learned.int8 import Int8Grid
 from server.training.learned.lowrank import LowRank
 from server.training.learned.scores import Score, by_fisher, by_magnitude
 from server.training.learned.sparse import Pruning, Sparse
@@ -115,6 +116,27 @@ def sparse(
     return learned
 
 
+def wrap_int8(model: nn.Module, base: ParameterSet, budget: int | str, steps: int) -> Int8Grid:
+    """Anchor a module at weights that a device runs in int8, to learn whole levels.
+
+    Args:
+        model: Of float32 parameters, of the tensors of F_t; it takes on the weights of F_t.
+        base: F_t in int8 (server.training.grid); from float32 by `quantise`.
+        budget: Bytes that the file may have, or a size such as "4KB".
+        steps: Optimiser steps that the training will have.
+
+    Raises:
+        TrainingRequestError: F_t is of another module, or not on a grid.
+        BudgetError: not even an empty diff fits.
+        CodecError: the budget is no size.
+    """
+    budget_bytes = parse_size(budget) if isinstance(budget, str) else budget
+    size = sum(p.numel() for p in model.parameters())
+    learned = Int8Grid(model, base, sparse_schedule(size, budget_bytes, steps), budget_bytes)
+    learned.speed = sparse_speed(budget_bytes / (4 * size))
+    return learned
+
+
 def sparse_schedule(size: int, budget_bytes: int, steps: int) -> CubicSchedule:
     """How entries go down to about what a file can carry.
 
@@ -153,7 +175,8 @@ def sparse_speed(ratio: float) -> float:
     Args:
         ratio: Budget over the float32 bytes.
     """
-    return min(SPARSE_SPEED, max(SLOWEST, SPARSE_SPEED * (SLOW_RATIO / ratio) ** 0.6))
+    speed = SPARSE_SPEED * float((SLOW_RATIO / ratio) ** 0.6)
+    return min(SPARSE_SPEED, max(SLOWEST, speed))
 
 
 def aimed_density(size: int, budget_bytes: int) -> float:
