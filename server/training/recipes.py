@@ -42,16 +42,14 @@ from server.training.errors import TrainingRequestError
 from server.training.grid import is_on_grid
 from server.training.job import Job, Learned
 from server.training.learn import Progress
-from server.training.learned import Dense, Hashed, Int8Grid, Lora, Pruning, Sparse
+from server.training.learned import Dense, Hashed, Lora, Pruning, Sparse, wrap_int8
 from server.training.learned.auto import choose
 from server.training.learned.int8 import Snapshot
 from server.training.learned.methods import (
     HASH_SPEED,
     METHODS,
     SPARSE_OPTIONS,
-    SPARSE_SPEED,
     sparse,
-    sparse_schedule,
 )
 from server.training.request import TrainedGeneration, TrainingRequest
 from server.training.schedule import CubicSchedule
@@ -187,10 +185,7 @@ def train_quantise(job: Job) -> Learned:
 
 def train_int8(job: Job) -> Learned:
     """Whole levels on the grids of F_t; ended by the coder, as `sparse` is."""
-    schedule = sparse_schedule(job.task.layout.parameter_count, job.budget_bytes, job.steps)
-    grid = Int8Grid(job.base_model(), job.base, schedule, job.budget_bytes)
-    grid.speed = SPARSE_SPEED
-    return job.learn(grid)
+    return job.learn(wrap_int8(job.base_model(), job.base, job.budget_bytes, job.steps))
 
 
 RECIPES: dict[str, Callable[[Job], Learned]] = {

@@ -8,7 +8,8 @@
     LowRank    low-rank factors with sparse levels above them
 
 All of them go around an optimiser's step and leave the training loop as it was. `wrap` chooses
-and sets up a method for a budget; docs/guides/learn-a-diff.md has an example.
+and sets up a method for a budget, `wrap_int8` for devices that compute in int8;
+docs/guides/learn-a-diff.md has examples.
 """
 
 from server.training.learned.dense import Dense
@@ -17,7 +18,7 @@ from server.training.learned.hashed import Hashed
 from server.training.learned.int8 import Int8Grid
 from server.training.learned.lora import Lora
 from server.training.learned.lowrank import LowRank
-from server.training.learned.methods import wrap
+from server.training.learned.methods import wrap, wrap_int8
 from server.training.learned.scores import by_fisher, by_magnitude
 from server.training.learned.sparse import Pruning, Sparse
 
@@ -33,4 +34,5 @@ __all__ = [
     "by_fisher",
     "by_magnitude",
     "wrap",
+    "wrap_int8",
 ]

@@ -23,7 +23,7 @@ from diffcodec import (
 from diffcodec.diff import Diff
 from server.training.errors import TrainingRequestError
 from server.training.grid import dequantise, is_on_grid, on_grid, quantise, scales_of
-from server.training.learned import Int8Grid
+from server.training.learned import Int8Grid, wrap_int8
 from server.training.learned.int8 import GridEntries, Snapshot
 from server.training.parameters import to_parameters
 from server.training.schedule import CubicSchedule
@@ -174,6 +174,12 @@ class TestLearning:
         expected = trained_file(STEPS, None, tmp_path)
         trained_file(killed_at, None, tmp_path)
         assert trained_file(STEPS, tmp_path / f"{killed_at}.pt", tmp_path) == expected
+
+    def test_wrapping_takes_a_budget_in_words_and_the_weights_of_the_base(self) -> None:
+        learned = wrap_int8(new_net(7), device_weights(), "600B", STEPS)
+        assert learned.parameters() == device_weights()
+        train(learned)
+        assert len(learned.encode()) <= 600
 
     def test_a_hopeless_budget_is_refused_before_training(self) -> None:
         with pytest.raises(BudgetError, match="budget"):
