@@ -50,6 +50,6 @@ NUMBERS: Mapping[str, Numbers] = {
         baseline_pruning=(20_000 / RNNT_STEPS, 35_000 / RNNT_STEPS),
         diff_pruning=(1_000 / RNNT_STEPS, 11_000 / RNNT_STEPS),
         learning_rate=1e-3,
-        faster={"small": 4e-3},
+        faster={"small": 2e-3},
     ),
 }
