@@ -13,6 +13,7 @@ from edge_client.address import ServerAddress
 from server.cli import app
 from server.home import ServerHome
 from server.publishing import weights_of
+from server.training.errors import TrainingRequestError
 from server.training.grid import is_on_grid, scales_of
 from server.training.slu.evaluate import accuracy
 from server.training.slu.model import CONFIGS
@@ -41,6 +42,14 @@ def train(home: Path, corpus: Corpus, method: str, *arguments: str, steps: int =
     return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
+def refused(home: Path, corpus: Corpus, *arguments: str) -> str:
+    """What `ota-server train` would say in its one line."""
+    command = ["train", str(home), "--corpus", str(corpus.folder), *arguments]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, TrainingRequestError)
+    return str(result.exception)
+
+
 def heard(device: EdgeHome, corpus: Corpus) -> float:
     recognizer = Recognizer.open(device)
     test = corpus.split("test").utterances
@@ -57,6 +66,9 @@ def test_a_device_runs_in_int8_what_the_server_learned(tmp_path: Path, corpus: C
         update(device)
         sizes.append(store_of(device).stat().st_size)
         train(folder, corpus, "quantise")
+        assert "in float32 to quantise" in refused(folder, corpus, "--method", "quantise")
+        in_float = refused(folder, corpus, "--method", "sparse", "--budget", "3KB")
+        assert "recipe sparse: expected a configuration in float32" in in_float
         for _ in range(2):
             update(device)
             sizes.append(store_of(device).stat().st_size)

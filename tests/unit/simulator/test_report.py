@@ -210,6 +210,13 @@ class TestFindings:
         found = self.findings(rows)
         assert found[next(text for text in found if "differ by at most 0.50" in text)] is False
 
+    def test_lines_in_int8_may_disagree_and_it_is_said_by_how_much(self):
+        row = a_row(Variant.INT8, 1, 0, 0.95)
+        rows = [*some_rows(), replace(row, device_score=row.server_score - 0.01)]
+        found = self.findings(rows)
+        assert found[next(text for text in found if "in int8" in text and "1.00" in text)] is None
+        assert found[next(text for text in found if "differ by at most 0.00" in text)] is True
+
     def test_a_wrong_digest_is_told(self):
         rows = some_rows()
         rows[3] = replace(rows[3], device_digest="other")
