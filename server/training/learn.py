@@ -52,7 +52,7 @@ def learn(
         The mean loss of the last tenth of the steps.
 
     Raises:
-        DivergedError: the loss is not finite any more.
+        DivergedError: the loss is not finite any more, or its gradients are not.
         CheckpointError: the checkpoint is not of this training.
         ProcessLostError: another process under torchrun ended.
     """
@@ -82,7 +82,12 @@ def learn(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             parallel.average_gradients(learned.free())
-            nn.utils.clip_grad_norm_(learned.free(), LARGEST_GRADIENT)
+            norm = nn.utils.clip_grad_norm_(learned.free(), LARGEST_GRADIENT).item()
+            if not np.isfinite(norm):
+                raise DivergedError(
+                    f"expected finite gradients, found a norm of {norm} at step {step}"
+                    f"{kept(checkpoint)}"
+                )
             optimizer.step()
             progress(step + 1, rate.steps, losses[-1])
             if checkpoint.path is not None and parallel.first_says(checkpoint.is_due()):

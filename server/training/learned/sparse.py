@@ -156,7 +156,8 @@ class Sparse(LearnedDiff):
         """Keep the `count` entries of G that rank highest."""
         limits = self._limits(count)
         for name in self.weights:
-            is_kept = self._score(name) > limits[name]
+            # Not `>`: NaN must stay, and show in the loss, not be pruned away unseen.
+            is_kept = ~(self._score(name) <= limits[name])
             if self._has_feedback:
                 self._remember(name, is_kept)
             self._kept[name] = is_kept

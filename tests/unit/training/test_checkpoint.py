@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
 from diffcodec import ParameterSet, apply, decode
 from server.training import checkpoint
@@ -13,6 +15,7 @@ from server.training.errors import CheckpointError, DivergedError
 from server.training.recipes import train_generation
 from server.training.request import TrainingRequest
 from server.training.schedule import LearningRate
+from server.training.slu.task import SluTask
 from server.training.tasks import layout_of
 from speech.corpus import Corpus
 from tests.tone_corpus import write_tone_corpus
@@ -121,6 +124,21 @@ def test_a_damaged_checkpoint_is_named(corpus: Corpus, base: ParameterSet, tmp_p
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not quite")
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt: .* damaged"):
         train_generation(request_of("sparse", corpus, base, tmp_path / "checkpoint.pt"), quietly)
+
+
+def test_gradients_that_are_not_finite_end_it_too(
+    corpus: Corpus, base: ParameterSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = SluTask.loss
+
+    def with_a_steep_edge(self: SluTask, model: nn.Module, batch: Any) -> Tensor:
+        weight = next(model.parameters())
+        return loss(self, model, batch) + (weight - weight).abs().sqrt().sum()
+
+    monkeypatch.setattr(SluTask, "loss", with_a_steep_edge)
+    request = request_of("sparse", corpus, base, tmp_path / "checkpoint.pt")
+    with pytest.raises(DivergedError, match=r"finite gradients, found a norm of nan at step 0$"):
+        train_generation(request, quietly)
 
 
 def test_a_loss_that_is_not_finite_names_step_and_checkpoint(

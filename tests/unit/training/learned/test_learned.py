@@ -130,6 +130,20 @@ def test_a_pruned_diff_leaves_the_rest_of_the_weights_as_they_were() -> None:
     assert travelled == moved + 80
 
 
+def test_what_is_not_a_number_is_not_pruned_away_unseen() -> None:
+    learned = Sparse(new_net(), Pruning(SCHEDULE, interval=1))
+    optimizer = torch.optim.Adam(learned.free(), lr=1e-2)
+    learned.attach(optimizer)
+    for step in range(20):
+        optimizer.zero_grad()
+        loss = learned.model(torch.randn(8, 12)).square().sum()
+        loss.backward()
+        if step == 10:
+            learned.model.out.weight.grad[0, 0] = float("nan")
+        optimizer.step()
+    assert not torch.isfinite(loss)
+
+
 def test_regrowth_brings_pruned_entries_back() -> None:
     kept: dict[bool, list[set[int]]] = {}
     for is_regrowing in (False, True):
