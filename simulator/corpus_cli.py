@@ -46,6 +46,12 @@ def synth_command(
             help="For speech recognition: so many sentences of each speaker's own.",
         ),
     ] = 0,
+    topics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--topic", metavar="T", help="What the sentences are about: home. Repeatable."
+        ),
+    ] = None,
     speakers: Annotated[int, typer.Option(metavar="N", help="How many speak.")] = 24,
     seed: Annotated[int, typer.Option(metavar="S", help="Of speakers, rooms, sentences.")] = 0,
     workers: WorkersOption = None,
@@ -57,7 +63,7 @@ def synth_command(
     if phrases is None and not sentences:
         phrases = BUILTIN
     said_by_all = read_phrases(phrases) if phrases else ()
-    plan = CorpusPlan(said_by_all, speakers, seed, sentences)
+    plan = CorpusPlan(said_by_all, speakers, seed, sentences, tuple(topics or ()))
     with interruptible(f"nothing is left in {folder}"), open_display() as display:
         work = display.begin("synthetic speakers", plan.speakers)
         digest = write_corpus(

@@ -120,6 +120,11 @@ class TestSynth:
         ended = ota_sim("corpus", "synth", tmp_path / "new", "--speakers", 1, cwd=tmp_path)
         assert_one_clear_line(ended, "2 to", "found 1")
 
+    def test_an_unknown_topic(self, tmp_path):
+        options = ("--sentences", 5, "--topic", "gardening")
+        ended = ota_sim("corpus", "synth", tmp_path / "new", *options, cwd=tmp_path)
+        assert_one_clear_line(ended, "expected topics of", "home", "found gardening")
+
     def test_too_many_sentences(self, tmp_path):
         ended = ota_sim("corpus", "synth", tmp_path / "new", "--sentences", 10**6, cwd=tmp_path)
         assert_one_clear_line(ended, "sentences a speaker", "found 1000000")

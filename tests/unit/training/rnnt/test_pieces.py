@@ -67,6 +67,13 @@ def test_more_pieces_make_shorter_sequences() -> None:
     assert sum(len(short.encode(t)) for t in TEXTS) < sum(len(long.encode(t)) for t in TEXTS)
 
 
+def test_a_text_is_cut_into_as_few_pieces_as_can_be() -> None:
+    pieces = Pieces.learn(TEXTS, 128)
+    assert [pieces.pieces[k - 1].text for k in pieces.encode("turn on the light")] == [
+        *("\u2581turn", "\u2581on", "\u2581the", "\u2581light")
+    ]
+
+
 def test_with_bytes_every_text_can_be_written() -> None:
     pieces = Pieces.learn(TEXTS, 1500)
     assert pieces.decode(pieces.encode("crème brûlée 灯")) == "crème brûlée 灯"
