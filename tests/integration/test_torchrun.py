@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -105,3 +107,29 @@ def test_a_process_that_dies_ends_the_other_and_the_same_command_goes_on(
     assert killed.learned() == whole.learned()
     assert killed.generations() == 2
     assert killed.checkpoints() == []
+
+
+def test_a_process_that_is_left_alone_says_so_in_one_line(first: World, tmp_path: Path) -> None:
+    """Where no launcher ends it."""
+    alone = World(tmp_path / "alone")
+    shutil.copytree(first.folder, alone.folder)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    module = [sys.executable, "-m", "tests.integration.watched_training"]
+    order = ["train", alone.home, "--corpus", alone.folder / "corpus", "--method", "finetune"]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    watched = {"WATCHED_FOLDER": str(alone.folder), "WATCHED_KILL": "1 9", "OMP_NUM_THREADS": "1"}
+
+    def start(rank: int) -> subprocess.Popen[str]:
+        env = os.environ | place | watched | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        command = [*module, *map(str, order), "--steps", "20"]
+        return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+
+    with start(0) as left, start(1) as killed:
+        _, said = left.communicate()
+        killed.communicate()
+    assert (left.returncode, killed.returncode) == (1, -signal.SIGKILL)
+    assert said.splitlines()[-1].startswith("error: process 0 of 2: expected all to go on")
+    assert "Traceback" not in said
+    assert alone.generations() == 1
+    assert len(alone.checkpoints()) == 1
