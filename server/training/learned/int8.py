@@ -245,7 +245,8 @@ class Int8Grid(LearnedDiff):
         if self._pruning.is_due(self.steps_done):
             count = round((1.0 - self._pruning.schedule.sparsity(self.steps_done)) * self._size)
             limit = threshold(self._scores, count)
-            self._kept = {name: self._score(name) > limit for name in self.weights}
+            # NaN is kept, so that a training that broke is seen to have.
+            self._kept = {name: ~(self._score(name) <= limit) for name in self.weights}
         for name, is_kept in self._kept.items():
             weight = self.weights[name]
             weight.copy_(torch.where(is_kept, weight, self.anchor[name]))
