@@ -37,7 +37,7 @@ from server.training.learned.levels import Levels, encode_within
 from server.training.learned.scores import FLOOR
 from server.training.parameters import to_device
 
-SLACK = 0.99
+SLACK = 0.98
 """Share of the budget that is filled where factors begin to learn."""
 
 

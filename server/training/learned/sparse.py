@@ -43,7 +43,7 @@ from server.training.schedule import CubicSchedule
 
 FINE_LEVELS = 127
 """Of a diff whose entries are counted and not its bytes: nearly the values themselves."""
-SLACK = 0.99
+SLACK = 0.98
 """Share of the budget that is filled where levels begin to learn: their lengths move a little."""
 
 
