@@ -44,6 +44,7 @@ from diffcodec import (
 )
 from diffcodec.changes import MAX_LEVEL
 from server.training.errors import TrainingRequestError
+from server.training.learned.scores import FLOOR
 from server.training.parameters import tensors_of, to_parameters, unwrapped
 
 
@@ -146,6 +147,14 @@ class LearnedDiff(ABC):
                 "found one that does not keep them"
             )
         return torch.zeros_like(weight)
+
+    def fisher(self, name: str) -> Tensor:
+        """What a squared error in each weight costs, its Fisher information: above 0, of W's shape.
+
+        Raises:
+            TrainingRequestError: the optimiser keeps no squared gradients.
+        """
+        return self.squared_gradients(name) + FLOOR
 
     @abstractmethod
     def file_of_weights(self, budget_bytes: int | None, coders: tuple[Coder, ...]) -> bytes:

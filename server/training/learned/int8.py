@@ -41,7 +41,7 @@ from server.training.errors import TrainingRequestError
 from server.training.grid import LARGEST_LEVEL, dequantise, on_grid, scales_of
 from server.training.learned.diff import LearnedDiff, base_digest
 from server.training.learned.levels import Entries, Levels, encode_within, magnitudes_of
-from server.training.learned.scores import FLOOR, by_fisher, threshold
+from server.training.learned.scores import by_fisher, threshold
 from server.training.learned.sparse import Pruning
 from server.training.parameters import load_parameters, to_parameters
 from server.training.schedule import CubicSchedule
@@ -263,7 +263,7 @@ class Int8Grid(LearnedDiff):
         """Begin with the entries and magnitudes of a fitted diff."""
         delta = (self.weights[name] - self.anchor[name]).flatten()
         positions = torch.tensor(np.asarray(change.positions), device=delta.device)
-        ranks = (self.squared_gradients(name) + FLOOR).flatten()[positions].sqrt()
+        ranks = self.fisher(name).flatten()[positions].sqrt()
         magnitudes = torch.tensor(magnitudes_of(change), device=delta.device)
         fields: dict[str, Any] = {
             "positions": positions,
@@ -303,9 +303,7 @@ class Int8Grid(LearnedDiff):
     def _fit(self, budget_bytes: int, coders: tuple[Coder, ...]) -> bytes:
         """The file of least error by Fisher information, which is that of a level on a grid."""
         costs = {
-            name: ((self.squared_gradients(name) + FLOOR) * self._scales.get(name, 1.0) ** 2)
-            .cpu()
-            .numpy()
+            name: (self.fisher(name) * self._scales.get(name, 1.0) ** 2).cpu().numpy()
             for name in self.weights
         }
         return fit_sparse(

@@ -34,7 +34,6 @@ from diffcodec import (
 from diffcodec.changes import MAX_LEVEL
 from server.training.learned.diff import LearnedDiff
 from server.training.learned.levels import Levels, encode_within
-from server.training.learned.scores import FLOOR
 from server.training.parameters import to_device
 
 SLACK = 0.98
@@ -184,7 +183,7 @@ class LowRank(LearnedDiff):
         deltas = {name: self.weights[name] - ground for name, ground in self._ground.items()}
         # Fine levels are shorter than the exact weights of a tensor, and learn on.
         sparse |= fine_levels(self.require_base(), {name: deltas[name] for name in exact})
-        squares = {name: self.squared_gradients(name) + FLOOR for name in sparse}
+        squares = {name: self.fisher(name) for name in sparse}
         self._levels = Levels.of(sparse, deltas, squares)
         self._form()
 
@@ -228,9 +227,7 @@ class LowRank(LearnedDiff):
         """The file of least error by any methods."""
         sensitivities = None
         if self.steps_done:
-            sensitivities = {
-                name: (self.squared_gradients(name) + FLOOR).cpu().numpy() for name in self.weights
-            }
+            sensitivities = {name: self.fisher(name).cpu().numpy() for name in self.weights}
         return fit_auto(
             self.base, self.parameters(), budget_bytes, sensitivities=sensitivities, coders=coders
         )

@@ -37,7 +37,7 @@ from diffcodec import (
 from server.training.errors import TrainingRequestError
 from server.training.learned.diff import LearnedDiff, base_digest
 from server.training.learned.levels import Levels, encode_within
-from server.training.learned.scores import FLOOR, Score, by_fisher, by_magnitude, threshold
+from server.training.learned.scores import Score, by_fisher, by_magnitude, threshold
 from server.training.parameters import to_device
 from server.training.schedule import CubicSchedule
 
@@ -246,7 +246,7 @@ class Sparse(LearnedDiff):
     def _sensitivity(self, name: str) -> Tensor:
         """What a squared error counts, as entries are ranked."""
         if self._pruning.score is by_fisher:
-            return self.squared_gradients(name) + FLOOR
+            return self.fisher(name)
         return torch.ones_like(self.weights[name])
 
     @torch.no_grad()
