@@ -244,14 +244,13 @@ class LearnedDiff(ABC):
 
     def _statistics(self) -> dict[str, SparseDiff]:
         """Changes of statistics, nearly exact."""
-        now, before = to_parameters(self.model), self.base or ParameterSet.zeros(self.layout)
-        deltas = {
-            name: array - before.arrays[name]
-            for name, array in now.arrays.items()
-            if name not in self._all_weights
-        }
-        changes = sparse_diff(before, deltas, MAX_LEVEL).changes() if deltas else ()
-        return {name: c for name, c in changes if isinstance(c, SparseDiff)}
+        now = {n: t for n, t in tensors_of(self.model).items() if n not in self._all_weights}
+        if not now:
+            return {}
+        before = self.base or ParameterSet.zeros(self.layout)
+        return fine_levels(
+            before, {name: t.float().cpu().numpy() - before.arrays[name] for name, t in now.items()}
+        )
 
     @torch.no_grad()
     def _before_step(
@@ -282,6 +281,20 @@ def require_own_averaging(model: nn.Module) -> None:
             "expected a plain module, whose gradients of free() are averaged by "
             "server.training.parallel.average_gradients, found DistributedDataParallel"
         )
+
+
+def fine_levels(
+    base: ParameterSet, deltas: Mapping[str, NDArray[np.float32]]
+) -> dict[str, SparseDiff]:
+    """Every entry of some tensors in the finest levels that there are: nearly exactly.
+
+    Args:
+        base: What they are added to.
+        deltas: By tensor, of the tensors' shapes.
+    """
+    # Without any the base need not be hashed.
+    changes = sparse_diff(base, deltas, MAX_LEVEL).changes() if deltas else ()
+    return {name: change for name, change in changes if isinstance(change, SparseDiff)}
 
 
 def base_digest(base: ParameterSet | None) -> bytes | None:

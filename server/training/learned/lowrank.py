@@ -25,14 +25,11 @@ from diffcodec import (
     Layer,
     LosslessDiff,
     LowRankDiff,
-    ParameterSet,
     SparseDiff,
     decode,
     fit_auto,
-    sparse_diff,
 )
-from diffcodec.changes import MAX_LEVEL
-from server.training.learned.diff import LearnedDiff
+from server.training.learned.diff import LearnedDiff, fine_levels
 from server.training.learned.levels import Levels, encode_within
 from server.training.parameters import to_device
 
@@ -182,7 +179,9 @@ class LowRank(LearnedDiff):
         self._join({n: Factors.of(change, self.weights[n].device) for n, change in low.items()})
         deltas = {name: self.weights[name] - ground for name, ground in self._ground.items()}
         # Fine levels are shorter than the exact weights of a tensor, and learn on.
-        sparse |= fine_levels(self.require_base(), {name: deltas[name] for name in exact})
+        sparse |= fine_levels(
+            self.require_base(), {name: deltas[name].cpu().numpy() for name in exact}
+        )
         squares = {name: self.fisher(name) for name in sparse}
         self._levels = Levels.of(sparse, deltas, squares)
         self._form()
@@ -231,13 +230,6 @@ class LowRank(LearnedDiff):
         return fit_auto(
             self.base, self.parameters(), budget_bytes, sensitivities=sensitivities, coders=coders
         )
-
-
-def fine_levels(base: ParameterSet, deltas: Mapping[str, Tensor]) -> dict[str, SparseDiff]:
-    """Whole tensors as the finest levels that there are."""
-    arrays = {name: delta.detach().cpu().numpy() for name, delta in deltas.items()}
-    changes = sparse_diff(base, arrays, MAX_LEVEL).changes() if arrays else ()
-    return {name: change for name, change in changes if isinstance(change, SparseDiff)}
 
 
 def _largest(levels: NDArray[np.int8]) -> int:

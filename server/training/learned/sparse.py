@@ -15,7 +15,7 @@ Beyond the paper, each to be switched on by itself:
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,17 +32,14 @@ from diffcodec import (
     decode,
     encode,
     fit_sparse,
-    sparse_diff,
 )
 from server.training.errors import TrainingRequestError
-from server.training.learned.diff import LearnedDiff, base_digest
+from server.training.learned.diff import LearnedDiff, base_digest, fine_levels
 from server.training.learned.levels import Levels, encode_within
 from server.training.learned.scores import Score, by_fisher, by_magnitude, threshold
 from server.training.parameters import to_device
 from server.training.schedule import CubicSchedule
 
-FINE_LEVELS = 127
-"""Of a diff whose entries are counted and not its bytes: nearly the values themselves."""
 SLACK = 0.98
 """Share of the budget that is filled where levels begin to learn: their lengths move a little."""
 
@@ -228,8 +225,9 @@ class Sparse(LearnedDiff):
             for name, weight in self.weights.items()
         }
         start = self.base or ParameterSet.zeros(self.layout)
-        diff = sparse_diff(start, deltas, FINE_LEVELS)
-        return encode(replace(diff, base_digest=base_digest(self.base)), self.base, coders)
+        changes = fine_levels(start, deltas)
+        diff = Diff.of(self.layout, base_digest(self.base), changes)
+        return encode(diff, self.base, coders)
 
     def _diff(self, trimmed: float) -> Diff:
         """The levels that travel, without a share of the least."""
