@@ -28,10 +28,10 @@ from diffcodec.bench.nncodec_worker import memory_bytes, reset_peak
 from diffcodec.bench.results import Sample
 from diffcodec.bench.rnnt import draw_delta, draw_densities
 from diffcodec.bench.timing import timed
+from diffcodec.changes import MAX_LEVEL
 from diffcodec.fitting.hash_fit import array_lengths, quantise_arrays
 from diffcodec.weights import read_weights, write_weights
 from server.training.learned.hashed import FINE
-from server.training.learned.sparse import FINE_LEVELS
 from server.training.parameters import seeded, to_parameters
 from server.training.rnnt.graph import build_graph
 from server.training.rnnt.model import CONFIGS, RnntModel
@@ -87,7 +87,7 @@ def make_up_sparse(folder: Path, seed: int) -> Sample:
             name: draw_delta(shapes[name], share, rng)
             for name, share in draw_densities(shapes, SHARE, rng).items()
         }
-        return encode(sparse_diff(base, deltas, FINE_LEVELS), base)
+        return encode(sparse_diff(base, deltas, MAX_LEVEL), base)
 
     return measured(make_up, lambda data: (folder / "sparse.ndiff").write_bytes(data))
 

@@ -10,7 +10,6 @@ and encoding.
 """
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -175,7 +174,8 @@ def main(task: str, config: str, name: str) -> None:
     step = steps_of(name, made, batch_size_of(config))
     for _ in range(STEPS_FOR_MEMORY):
         step()
-    peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss, which counts what the process that started this one had.
+    peak_bytes = memory_bytes("VmHWM")
     print(json.dumps([start_bytes, peak_bytes]))
 
 

@@ -7,8 +7,8 @@
     int8    the same in int8: its generation 0 is bl's, quantised
 
 So every line of a seed begins with the same generation 0, which is learned once, and quantised
-once. Equal jobs have
-equal keys, so that scenarios that share a cache share them: the runs of bl above all.
+once. Equal jobs have equal keys, so that scenarios that share a cache share them: the runs of bl
+above all.
 """
 
 from collections.abc import Sequence

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 BYTES, PIECES = "bytes", "pieces-4500"
 VOCABULARY_SIZES: Mapping[str, int] = {BYTES: 256, PIECES: 4_500}
 """Rows that the embedding needs, by the name of the tokens."""
-VOCABULARY_SIZE = VOCABULARY_SIZES[BYTES]
 
 PIECE_CHARACTERS = 4
 WORD_START = "▁"

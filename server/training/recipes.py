@@ -13,10 +13,10 @@ Ours, better at equal bytes:
 
     sparse              ranked by |G| sqrt(F); ends with what the encoded file can carry, and
                         learns on as the levels that travel
-    hash                arrays of many coarse entries
     sparse_magnitude    the same, ranked by |G|
     sparse_regrow       the same, where pruned entries may come back
     sparse_feedback     the same, where G starts from what the generation before could not carry
+    hash                arrays of many coarse entries
     lowrank             low-rank factors and sparse levels, learned as they travel
     auto                the one of these that measured best at such a budget (learned.auto)
     lora                low-rank adapters in float16, for comparison

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcodec import Coder, Diff, encode, lossless_diff
+from diffcodec import Diff
 from diffcodec.parameters import matrix_of
 from server.training.errors import TrainingRequestError
-from server.training.learned.diff import LearnedDiff, require_own_averaging
-from server.training.parameters import to_parameters
+from server.training.learned.dense import Exact
+from server.training.learned.diff import require_own_averaging
 
 VALUE_BYTES = 2
 
 
-class Lora(LearnedDiff):
+class Lora(Exact):
     """F_t + U V^T."""
 
     def __init__(self, model: nn.Module, budget_bytes: int, seed: int) -> None:
@@ -61,16 +61,6 @@ class Lora(LearnedDiff):
         for name, rows in self.rows.items():
             product = _travelling(rows) @ _travelling(self.columns[name]).T
             self.weights[name].copy_(self.anchor[name] + product.view_as(self.anchor[name]))
-
-    def encode(
-        self, budget_bytes: int | None = None, coders: tuple[Coder, ...] | None = None
-    ) -> bytes:
-        """The exact weights and statistics; a budget is not looked at."""
-        return self.file_of_weights(None, coders or self.coders)
-
-    def file_of_weights(self, budget_bytes: int | None, coders: tuple[Coder, ...]) -> bytes:
-        """The exact weights, in whatever bytes they take."""
-        return encode(lossless_diff(self.base, to_parameters(self.model)), self.base, coders)
 
     def free_values(self, diff: Diff) -> int:
         """Values of all factors."""
