@@ -31,6 +31,8 @@ FOLLOW = 0.1
 """How far magnitudes move to the means of their values with each step."""
 MANTISSA_BITS = 6
 """Of a magnitude: it takes two bytes in a file, and is exact to 0.8 %."""
+SLACK = 0.98
+"""Share of the budget that is filled where levels begin to learn: their lengths move a little."""
 SMALLEST = 1e-30
 """Magnitudes are positive."""
 TRIMMED = 0.005

@@ -30,11 +30,8 @@ from diffcodec import (
     fit_auto,
 )
 from server.training.learned.diff import LearnedDiff, fine_levels
-from server.training.learned.levels import Levels, encode_within
+from server.training.learned.levels import SLACK, Levels, encode_within
 from server.training.parameters import to_device
-
-SLACK = 0.98
-"""Share of the budget that is filled where factors begin to learn."""
 
 
 @dataclass

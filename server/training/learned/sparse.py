@@ -35,13 +35,10 @@ from diffcodec import (
 )
 from server.training.errors import TrainingRequestError
 from server.training.learned.diff import LearnedDiff, base_digest, fine_levels
-from server.training.learned.levels import Levels, encode_within
+from server.training.learned.levels import SLACK, Levels, encode_within
 from server.training.learned.scores import Score, by_fisher, by_magnitude, threshold
 from server.training.parameters import to_device
 from server.training.schedule import CubicSchedule
-
-SLACK = 0.98
-"""Share of the budget that is filled where levels begin to learn: their lengths move a little."""
 
 
 @dataclass(frozen=True)
