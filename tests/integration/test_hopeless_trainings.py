@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from server.home import ServerHome
+from tests.server_home import generations
 from tests.tone_corpus import write_tone_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -97,15 +98,6 @@ def diverging(tmp_path: Path, steps: int) -> dict[str, str]:
     (tmp_path / "patched" / "sitecustomize.py").write_text(DIVERGING)
     path = os.pathsep.join([str(tmp_path / "patched"), str(ROOT)])
     return {"PYTHONPATH": path, "DIVERGING_STEPS": str(steps)}
-
-
-def generations(home: Path) -> int:
-    opened = ServerHome.open(home)
-    try:
-        head = opened.registry.head("slu")
-    finally:
-        opened.close()
-    return 0 if head is None else head.number + 1
 
 
 def test_the_server_refuses_a_corpus_of_one_class(home: Path, tmp_path: Path) -> None:

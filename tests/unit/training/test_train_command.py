@@ -12,6 +12,7 @@ from server.errors import ConflictError, PublishError
 from server.home import ServerHome
 from server.training import recipes
 from server.training.errors import TrainingRequestError
+from tests.server_home import generations
 from tests.tone_corpus import write_tone_corpus
 
 WORDS = {"red": "a", "green": "a", "blue": "b"}
@@ -37,15 +38,6 @@ def train_first(home: Path, corpus: Path) -> dict:
     done = train(home, corpus, "--method", "dense", "--config", "tiny")
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
-
-
-def generations(home: Path) -> int:
-    opened = ServerHome.open(home)
-    try:
-        head = opened.registry.head("slu")
-    finally:
-        opened.close()
-    return 0 if head is None else head.number + 1
 
 
 def test_the_first_generation_is_published_and_measured(home: Path, corpus: Path) -> None:
