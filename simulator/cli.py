@@ -155,7 +155,7 @@ def best_command(folder: RunFolder, as_json: JsonOption = False) -> None:
     print_result(
         as_json,
         report.measured(),
-        lambda: Console().print(best_table(report.best_at_sizes)),
+        lambda: Console().print(best_table(report)),
     )
 
 

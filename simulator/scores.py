@@ -36,6 +36,16 @@ class Metric(StrEnum):
         """For headings: accuracy %."""
         return "WER %" if self is Metric.WER else "accuracy %"
 
+    @property
+    def worse(self) -> str:
+        """On which side of another score a worse one lies."""
+        return "above" if self is Metric.WER else "below"
+
+    @property
+    def better(self) -> str:
+        """On which side of another score a better one lies."""
+        return "below" if self is Metric.WER else "above"
+
     def points_below(self, best: float, own: float) -> float:
         """How much worse a score is than another, in percentage points; negative: better."""
         return 100 * (own - best if self is Metric.WER else best - own)

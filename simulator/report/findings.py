@@ -45,6 +45,7 @@ def find(summary: Summary) -> tuple[Finding, ...]:
 
 def _distances(summary: Summary) -> Iterator[Finding]:
     """How far each line lies below BL where it is worst, and there below FT."""
+    metric = summary.facts.metric
     for line in summary.lines:
         if line.variant in (Variant.BL, Variant.BL_INF):
             continue
@@ -56,9 +57,10 @@ def _distances(summary: Summary) -> Iterator[Finding]:
         if not updates:
             continue
         worst, below = max(updates, key=lambda update: update[1].mean)
-        text = f"{line.title}: {_below(below, 'BL')} at worst (generation {worst.generation})"
+        distance = _from(below, "BL", metric)
+        text = f"{line.title}: {distance} at worst (generation {worst.generation})"
         if worst.below_ft is not None:
-            text += f", there {_below(worst.below_ft, 'FT')}"
+            text += f", there {_from(worst.below_ft, 'FT', metric)}"
         target = summary.facts.targets.get(str(line))
         if target is None:
             yield Finding(text)
@@ -67,9 +69,9 @@ def _distances(summary: Summary) -> Iterator[Finding]:
             yield Finding(f"{text}; target {target:g}", round(below.mean, 6) <= target)
 
 
-def _below(points: Spread, of: str) -> str:
-    """0.8 points below BL (-0.3 to 1.2 by seed), or above."""
-    side = "below" if points.mean >= 0 else "above"
+def _from(points: Spread, of: str, metric: Metric) -> str:
+    """0.8 points below BL (-0.3 to 1.2 by seed), or above; positive is worse."""
+    side = metric.worse if points.mean >= 0 else metric.better
     text = f"{abs(points.mean):.1f} points {side} {of}"
     if points.min < points.max:
         text += f" ({points.min:+.1f} to {points.max:+.1f} by seed)"

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.lines import TITLES
-from simulator.report.curves import BestAtSize
 from simulator.report.paper_table import PaperTable, paper_lines, paper_tables
 from simulator.report.report import Report
 from simulator.report.summary import Cell
 from simulator.report.wording import NOTHING, count, labels, points, score
+from simulator.scores import Metric
 
 WIDTH_WITHOUT_TERMINAL = 210
 """A pipe has no width; 80 columns would break every cell."""
@@ -37,15 +37,16 @@ class Column:
 
 def columns_of(report: Report) -> tuple[Column, ...]:
     """All columns, under the names of the run's metric."""
-    metric = "WER %" if report.facts.metric == "wer" else "%"
+    worse = report.facts.metric.worse
+    metric = "WER %" if report.facts.metric is Metric.WER else "%"
     return (
         Column("gen", lambda cell: str(cell.generation), is_per_generation=True),
         Column("added", lambda cell: labels(cell.added), is_number=False, is_per_generation=True),
         Column("variant", lambda cell: TITLES[cell.variant], is_number=False),
         Column("size", lambda cell: (cell.size or NOTHING).replace("x", "×")),
         Column(f"device {metric}", lambda cell: score(cell.device_score)),
-        Column("below BL", lambda cell: points(cell.below_bl)),
-        Column("below FT", lambda cell: points(cell.below_ft), detail=1),
+        Column(f"{worse} BL", lambda cell: points(cell.below_bl)),
+        Column(f"{worse} FT", lambda cell: points(cell.below_ft), detail=1),
         Column(f"server {metric}", lambda cell: score(cell.server_score), detail=2),
         Column("file bytes", lambda cell: count(cell.file_bytes)),
         Column("ratio", lambda cell: count(cell.file_ratio, "1/{:.3g}"), detail=1),
@@ -104,7 +105,7 @@ def _tables(report: Report, console: Console) -> Iterator[Table]:
     if not papers or not paper_lines(report.summary).issuperset(report.summary.lines):
         yield _fitting_table(report, console)
     if report.best_at_sizes:
-        yield best_table(report.best_at_sizes)
+        yield best_table(report)
 
 
 def _fitting_table(report: Report, console: Console) -> Table:
@@ -143,12 +144,12 @@ def _paper_table(paper: PaperTable) -> Table:
     return table
 
 
-def best_table(best: Sequence[BestAtSize]) -> Table:
+def best_table(report: Report) -> Table:
     """The best method of each size, and the others behind it."""
     table = _new_table(title="the best method of each size, over all updates")
-    for heading in ("size", "best", "points below BL", "the others"):
+    for heading in ("size", "best", f"points {report.facts.metric.worse} BL", "the others"):
         table.add_column(heading, justify="right" if heading == "size" else "left")
-    for one in best:
+    for one in report.best_at_sizes:
         first, *others = ((TITLES[m.variant], f"{m.below_bl:.1f}") for m in one.ranking)
         table.add_row(one.size, *first, ", ".join(f"{name} {below}" for name, below in others))
     return table

@@ -13,7 +13,7 @@ from simulator.report.page import read_report, rebuild_report, write_report
 from simulator.report.paper_table import paper_tables
 from simulator.report.report import Report, make_report
 from simulator.report.rows import Row, read_rows, write_rows
-from simulator.report.table import print_report
+from simulator.report.table import columns_of, print_report
 from simulator.scores import Metric
 
 FACTS = RunFacts(
@@ -163,7 +163,8 @@ def test_of_word_error_rates_a_higher_one_is_below():
     report = a_report(rows, replace(FACTS, metric=Metric.WER, targets={"sparse 1/40": 1.5}))
     cell = report.summary.cell(Line.named("sparse", "1/40"), 1)
     assert cell.below_bl.mean == pytest.approx(2)
-    assert report.findings[0].text.startswith("sparse diff 1/40: 2.0 points below BL at worst")
+    assert report.findings[0].text.startswith("sparse diff 1/40: 2.0 points above BL at worst")
+    assert "above BL" in [column.heading for column in columns_of(report)]
     assert report.findings[0].holds is False
 
 
