@@ -20,6 +20,7 @@ class Numbers:
         baseline_pruning: When a compressed baseline (BLC) is pruned.
         diff_pruning: When a diff is pruned.
         learning_rate: The rate that is held (schedule.LearningRate).
+        hash_speed: The rate of a hash diff's arrays, over that of weights.
         faster: Other rates, by configuration: small models learn in few steps or not at all.
     """
 
@@ -27,6 +28,7 @@ class Numbers:
     baseline_pruning: Span
     diff_pruning: Span
     learning_rate: float
+    hash_speed: float
     faster: Mapping[str, float] = field(default_factory=dict)
 
     def rate(self, config: str) -> float:
@@ -43,6 +45,7 @@ NUMBERS: Mapping[str, Numbers] = {
         baseline_pruning=(2_000 / SLU_STEPS, 12_000 / SLU_STEPS),
         diff_pruning=(2_000 / SLU_STEPS, 12_000 / SLU_STEPS),
         learning_rate=2e-3,
+        hash_speed=10.0,
     ),
     # "we prune over steps 20k-35k while for diff objects we prune earlier from 1k-11k" (4.1).
     "rnnt": Numbers(
@@ -50,6 +53,8 @@ NUMBERS: Mapping[str, Numbers] = {
         baseline_pruning=(20_000 / RNNT_STEPS, 35_000 / RNNT_STEPS),
         diff_pruning=(1_000 / RNNT_STEPS, 11_000 / RNNT_STEPS),
         learning_rate=1e-3,
+        # At 10 the second diff of a chain diverges: |W| grows with every generation.
+        hash_speed=3.0,
         faster={"small": 2e-3},
     ),
 }

@@ -141,14 +141,17 @@ def _train_paper_hash(job: Job, is_snapshot: bool = False) -> Learned:
         budget_bytes=job.request.budget_bytes,
         is_snapshot=is_snapshot,
     )
-    hashed.speed = HASH_SPEED
+    hashed.speed = HASH_SPEED if is_snapshot else job.numbers.hash_speed
     return job.learn(hashed)
 
 
 def train_by(method: str, job: Job) -> Learned:
     """One of our methods (learned.methods)."""
     make = METHODS[method]
-    return job.learn(make(job.base_model(), job.budget_bytes, job.steps, job.hash_seed))
+    learned = make(job.base_model(), job.budget_bytes, job.steps, job.hash_seed)
+    if isinstance(learned, Hashed):
+        learned.speed = job.numbers.hash_speed
+    return job.learn(learned)
 
 
 def train_sparse(name: str, job: Job) -> Learned:
