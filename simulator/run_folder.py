@@ -60,12 +60,12 @@ def begin_record(out: Path, now: Mapping[str, Any]) -> tuple[str, ...]:
 
     Args:
         out: The run's folder.
-        now: All that the results depend on, as JSON.
+        now: All that the results depend on, as JSON can state it.
 
     Returns:
         What changed since the run before, a line each; none where nothing did or none was.
     """
-    before = _read_record(out)
+    before, now = _read_record(out), json.loads(json.dumps(now))  # a tuple is a list there
     changes = tuple(differences(before, now)) if before is not None else ()
     if changes:
         aside = _set_aside(out)

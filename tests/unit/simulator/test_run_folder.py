@@ -9,6 +9,11 @@ BEFORE = {"steps": {"default": 300}, "sizes": ["1/40"], "seeds": [0]}
 NOW = {"steps": {"default": 400, "dense": 9}, "sizes": ["1/40", "40x"], "seeds": [0]}
 
 
+def test_a_tuple_is_the_list_that_was_written(tmp_path):
+    assert begin_record(tmp_path, {"topics": ("orders",)}) == ()
+    assert begin_record(tmp_path, {"topics": ("orders",)}) == ()
+
+
 def test_differences_are_named_by_their_keys():
     assert list(differences(BEFORE, NOW)) == [
         "steps.default: 300 -> 400",
