@@ -38,11 +38,19 @@ progress = Console(stderr=True)
 HomeArgument = Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")]
 DatabaseOption = Annotated[
     str | None,
-    typer.Option("--database", metavar="URL", help="sqlite:///PATH, else HOME/registry.db."),
+    typer.Option(
+        "--database",
+        metavar="URL",
+        help="sqlite:///PATH or postgresql://..., else HOME/registry.db.",
+    ),
 ]
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="Folder or file:///PATH, else HOME/artifacts."),
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Folder, file:///PATH or s3://BUCKET/PREFIX, else HOME/artifacts.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -3,7 +3,8 @@
     HOME/registry.db      the registry (SQLite, WAL: -wal and -shm files beside it)
     HOME/artifacts/       blobs, content-addressed
 
-Both can live elsewhere by URL; then HOME only names the server.
+Both can live elsewhere by URL, in PostgreSQL and in an S3 bucket; then HOME only names the server,
+and several servers may share them.
 
     >>> home = ServerHome.create(Path("srv"))       # or .open
     >>> home.registry.models()
@@ -11,10 +12,9 @@ Both can live elsewhere by URL; then HOME only names the server.
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from server.artifacts import ArtifactStore, FolderStore
-from server.errors import HomeError, SettingError
+from server.artifacts import ArtifactStore, create_store, open_store
+from server.errors import HomeError
 from server.registry import Registry, sqlite_url
 
 DATABASE_NAME = "registry.db"
@@ -37,26 +37,22 @@ class ServerHome:
 
         Args:
             folder: New, empty, or a home already.
-            database: SQLite URL of the registry; HOME/registry.db without it.
-            store: Folder or file:// URL of the artifacts; HOME/artifacts without it.
+            database: URL of the registry, SQLite or PostgreSQL; HOME/registry.db without it.
+            store: URL of the artifacts, a folder or an S3 bucket; HOME/artifacts without it.
 
         Raises:
             HomeError: the folder holds other things, or cannot be made.
             SettingError: a URL is not one that we know.
         """
-        artifacts_folder = _store_folder(folder, store)
+        stranger = _stranger_in(folder)
+        if stranger is not None:
+            raise HomeError(f"{folder}: expected a new or empty folder, found {stranger} in it")
+        artifacts = create_store(store or _default_store(folder))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            strangers = [entry.name for entry in folder.iterdir()]
+            # An empty folder marks the home even where the artifacts are kept elsewhere.
+            (folder / ARTIFACTS_NAME).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise HomeError(f"{folder}: expected a folder: {error.strerror}") from error
-        if strangers and not _looks_like_home(folder):
-            raise HomeError(
-                f"{folder}: expected a new or empty folder, found {sorted(strangers)[0]} in it"
-            )
-        artifacts = FolderStore.create(artifacts_folder)
-        # An empty folder marks the home even where the artifacts are kept elsewhere.
-        (folder / ARTIFACTS_NAME).mkdir(exist_ok=True)
+            raise HomeError(f"{folder}: cannot be made: {error.strerror}") from error
         registry = Registry.create(database or _default_database(folder))
         return cls(folder, registry, artifacts)
 
@@ -70,16 +66,14 @@ class ServerHome:
             HomeError: the folder is not a home, or of another version.
             SettingError: a URL is not one that we know.
         """
-        artifacts_folder = _store_folder(folder, store)
         if not _looks_like_home(folder):
             raise HomeError(
                 f"{folder}: expected a server home, found none; "
                 f"`ota-server init {folder}` makes one"
             )
-        if not artifacts_folder.is_dir():
-            raise HomeError(f"expected a folder of artifacts, found no {artifacts_folder}")
+        artifacts = open_store(store or _default_store(folder))
         registry = Registry.open(database or _default_database(folder))
-        return cls(folder, registry, FolderStore(artifacts_folder))
+        return cls(folder, registry, artifacts)
 
     def close(self) -> None:
         """Close the database."""
@@ -90,18 +84,19 @@ def _looks_like_home(folder: Path) -> bool:
     return (folder / ARTIFACTS_NAME).is_dir()
 
 
+def _stranger_in(folder: Path) -> str | None:
+    """What lies in a folder that is not a home; None where nothing does."""
+    try:
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    except OSError as error:
+        raise HomeError(f"{folder}: expected a folder: {error.strerror}") from error
+    return names[0] if names and not _looks_like_home(folder) else None
+
+
 def _default_database(folder: Path) -> str:
     return sqlite_url(folder / DATABASE_NAME)
 
 
-def _store_folder(folder: Path, store: str | None) -> Path:
-    if store is None:
-        return folder / ARTIFACTS_NAME
-    url = urlsplit(store)
-    if url.scheme == "":
-        return Path(store)
-    if url.scheme != "file" or url.netloc not in ("", "localhost"):
-        raise SettingError(
-            f"expected a store that is a folder or file:///PATH, found {url.scheme}:"
-        )
-    return Path(unquote(url.path))
+def _default_store(folder: Path) -> str:
+    # Absolute: a relative one may look like a URL.
+    return str((folder / ARTIFACTS_NAME).absolute())

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from sqlalchemy import Engine, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -34,6 +35,7 @@ from server.registry.rows import (
     GenerationRow,
     ModelRow,
     ReportRow,
+    Row,
     StepRow,
 )
 
@@ -164,11 +166,10 @@ class Registry:
                     f"expected to add generation {next_number} of {generation.model!r}, "
                     f"found {generation.number}: another one was published meanwhile"
                 )
-            session.merge(ModelRow(name=generation.model))
+            _add_missing(session, ModelRow, name=generation.model)
             for blob in (generation.snapshot, generation.graph, generation.card):
                 if blob is not None:
-                    session.merge(BlobRow(sha256=blob.sha256, length=blob.length))
-            session.flush()
+                    _add_missing(session, BlobRow, sha256=blob.sha256, length=blob.length)
             session.add(_generation_row(generation))
             session.flush()
             for step in steps:
@@ -280,7 +281,8 @@ class Registry:
             ConflictError: another report moved the attempt meanwhile.
         """
         with self._writing() as session:
-            attempt = session.get(AttemptRow, report.attempt_id)
+            # Reports of one attempt come one by one, so that a repeated one sees the first.
+            attempt = session.get(AttemptRow, report.attempt_id, with_for_update=True)
             if attempt is None or attempt.device_id != report.device_id:
                 raise NotFoundError(
                     f"expected an attempt of device {report.device_id!r}, "
@@ -301,7 +303,7 @@ class Registry:
                 select(DeviceRow.installed, func.count())
                 .where(DeviceRow.model == model)
                 .group_by(DeviceRow.installed)
-                .order_by(DeviceRow.installed)
+                .order_by(DeviceRow.installed.nulls_first())
             )
             return {row[0]: row[1] for row in rows}
 
@@ -331,16 +333,21 @@ class Registry:
 
 @contextmanager
 def _database_errors(engine: Engine) -> Iterator[None]:
-    """Stop SQLAlchemy's exceptions at this seam; the message names the database's file."""
+    """Stop SQLAlchemy's exceptions at this seam; the message names the database."""
     try:
         yield
     except IntegrityError as error:
+        name, reason = database.name_of(engine), _first_line(error.orig)
         raise ConflictError(
-            f"{engine.url.database}: the database refused a change that breaks it: {error.orig}"
+            f"{name}: the database refused a change that breaks it: {reason}"
         ) from error
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise RegistryError(f"{engine.url.database}: the database failed: {reason}") from error
+        reason = _first_line(getattr(error, "orig", None) or error)
+        raise RegistryError(f"{database.name_of(engine)}: the database failed: {reason}") from error
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _blob(session: Session, sha256: bytes) -> Blob:
@@ -379,25 +386,26 @@ def _generation_row(generation: Generation) -> GenerationRow:
 
 
 def _add_step(session: Session, model: str, step: Step) -> None:
-    session.merge(BlobRow(sha256=step.diff.sha256, length=step.diff.length))
-    session.flush()
-    is_there = session.scalar(
-        select(StepRow.step_id).where(
-            StepRow.model == model,
-            StepRow.target == step.target,
-            StepRow.diff_sha256 == step.diff.sha256,
-        )
+    diff = step.diff
+    _add_missing(session, BlobRow, sha256=diff.sha256, length=diff.length)
+    _add_missing(
+        session,
+        StepRow,
+        model=model,
+        base=step.base,
+        target=step.target,
+        diff_sha256=diff.sha256,
+        coders=step.coders,
     )
-    if is_there is None:
-        session.add(
-            StepRow(
-                model=model,
-                base=step.base,
-                target=step.target,
-                diff_sha256=step.diff.sha256,
-                coders=step.coders,
-            )
-        )
+
+
+def _add_missing(session: Session, kind: type[Row], **values: object) -> None:
+    """Add a row unless one like it is there, whoever adds it at the same time."""
+    # Not one INSERT for both: each dialect has a statement of its own that can do this.
+    if session.get_bind().dialect.name == database.POSTGRES:
+        session.execute(postgresql.insert(kind).values(**values).on_conflict_do_nothing())
+    else:
+        session.execute(sqlite.insert(kind).values(**values).on_conflict_do_nothing())
 
 
 def _report_row(report: Report, now: datetime) -> ReportRow:

@@ -26,9 +26,9 @@ def home(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def server_process(home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server_process(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
-        [*COMMAND, "serve", str(home), "--listen", "127.0.0.1:0"],
+        [*COMMAND, "serve", str(home), "--listen", "127.0.0.1:0", *options],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
@@ -86,8 +86,8 @@ def test_what_was_answered_survives_a_kill(home: Path) -> None:
     [
         (["--listen", "0.0.0.0:0"], "error: expected a loopback host"),
         (["--listen", "nonsense"], "error: expected an address HOST:PORT"),
-        (["--listen", "127.0.0.1:0", "--database", "postgresql://u@h/d"], "error: expected a data"),
-        (["--listen", "127.0.0.1:0", "--store", "s3://bucket"], "error: expected a store"),
+        (["--listen", "127.0.0.1:0", "--database", "mysql://u@h/d"], "error: expected a data"),
+        (["--listen", "127.0.0.1:0", "--store", "gs://bucket"], "error: expected a store"),
     ],
 )
 def test_what_cannot_be_served_is_one_line_and_status_1(

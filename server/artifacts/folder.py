@@ -1,48 +1,14 @@
-"""Blobs by content: a blob's name is the SHA-256 of its bytes, so it can never change.
-
-ArtifactStore is the seam: a folder now, an object store later. What a store returns from `put`
-is durable: it survives a power cut.
-
-    >>> store = FolderStore.create(Path("artifacts"))
-    >>> blob = store.put(b"...")
-    >>> store.read(blob.sha256, offset=0, length=blob.length)
-"""
+"""Blobs as files of a folder."""
 
 import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Protocol
 
 from server.domain import Blob
 from server.errors import ArtifactError
 
 HASH_BLOCK_BYTES = 1 << 20
-
-
-class ArtifactStore(Protocol):
-    """Where blobs are kept."""
-
-    def put(self, content: bytes) -> Blob:
-        """Store a blob durably; one that is there already, unharmed, is left alone.
-
-        Raises:
-            ArtifactError: it cannot be written; nothing half-written can be read afterwards.
-        """
-
-    def read(self, sha256: bytes, offset: int, length: int) -> bytes:
-        """Read a range; shorter where the blob ends first.
-
-        Raises:
-            ArtifactError: the blob is missing or cannot be read.
-        """
-
-    def verify(self, blob: Blob) -> None:
-        """Read all of a blob again and compare its length and SHA-256.
-
-        Raises:
-            ArtifactError: it is missing, cannot be read, or its bytes have changed.
-        """
 
 
 class FolderStore:

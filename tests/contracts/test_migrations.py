@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
@@ -8,7 +7,7 @@ from sqlalchemy import Engine, inspect
 from diffcodec import Coder
 from server.domain import AttemptState, Device, Outcome
 from server.errors import HomeError
-from server.registry import Registry, database, sqlite_url
+from server.registry import Registry, database
 from server.registry.rows import AttemptRow, ReportRow, Row
 from tests.unit.server.values import TIME, generation, step
 
@@ -18,8 +17,8 @@ REVISIONS = [
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = database.connect(sqlite_url(tmp_path / "registry.db"))
+def engine(database_url: str) -> Iterator[Engine]:
+    made = database.connect(database_url)
     yield made
     made.dispose()
 
@@ -48,8 +47,8 @@ def test_from_every_revision_the_schema_goes_up_to_the_newest_and_down_to_nothin
     database.check(engine)
 
 
-def test_a_downgrade_works_on_tables_that_are_in_use(tmp_path: Path, engine: Engine) -> None:
-    registry = Registry.create(sqlite_url(tmp_path / "registry.db"))
+def test_a_downgrade_works_on_tables_that_are_in_use(database_url: str, engine: Engine) -> None:
+    registry = Registry.create(database_url)
     registry.add_generation(generation(0), [step(None, 0, 10)])
     registry.enroll(Device("device", "digits", "", TIME, TIME))
     registry.close()
@@ -57,8 +56,8 @@ def test_a_downgrade_works_on_tables_that_are_in_use(tmp_path: Path, engine: Eng
     assert tables(engine) == set()
 
 
-def test_steps_of_a_database_without_coders_are_by_fast(tmp_path: Path, engine: Engine) -> None:
-    registry = Registry.create(sqlite_url(tmp_path / "registry.db"))
+def test_steps_of_a_database_without_coders_are_by_fast(database_url: str, engine: Engine) -> None:
+    registry = Registry.create(database_url)
     registry.add_generation(generation(0), [step(None, 0, 10)])
     database.downgrade(engine, "0001")
     database.upgrade(engine)
@@ -67,9 +66,9 @@ def test_steps_of_a_database_without_coders_are_by_fast(tmp_path: Path, engine: 
 
 
 def test_a_database_without_coders_offers_only_what_every_device_decodes(
-    tmp_path: Path, engine: Engine
+    database_url: str, engine: Engine
 ) -> None:
-    registry = Registry.create(sqlite_url(tmp_path / "registry.db"))
+    registry = Registry.create(database_url)
     by_max = (step(None, 0, 9, coders=frozenset(c)) for c in ({Coder.MAX}, set(Coder)))
     registry.add_generation(generation(0), [step(None, 0, 10), *by_max])
     database.downgrade(engine, "0001")
@@ -78,21 +77,22 @@ def test_a_database_without_coders_offers_only_what_every_device_decodes(
     registry.close()
 
 
-def test_upgrading_twice_keeps_what_is_there(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "registry.db")
-    first = Registry.create(url)
+def test_upgrading_twice_keeps_what_is_there(database_url: str) -> None:
+    first = Registry.create(database_url)
     first.add_generation(generation(0), [step(None, 0, 10)])
     first.close()
-    again = Registry.create(url)
+    again = Registry.create(database_url)
     assert again.head("digits") == generation(0)
     again.close()
 
 
-def test_a_database_without_the_schema_says_how_to_get_it(tmp_path: Path, engine: Engine) -> None:
+def test_a_database_without_the_schema_says_how_to_get_it(
+    database_url: str, engine: Engine
+) -> None:
     database.upgrade(engine)
     database.downgrade(engine, "base")
     with pytest.raises(HomeError, match="found none; `ota-server init`"):
-        Registry.open(sqlite_url(tmp_path / "registry.db"))
+        Registry.open(database_url)
 
 
 def test_every_constraint_has_a_name(engine: Engine) -> None:
