@@ -1,3 +1,5 @@
+"""Fixtures of real services. A conftest.py imports them: environments of the edge have none."""
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,0 +1,3 @@
+from tests.services import database_url, postgres, s3
+
+__all__ = ["database_url", "postgres", "s3"]
