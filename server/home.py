@@ -43,6 +43,7 @@ class ServerHome:
         Raises:
             HomeError: the folder holds other things, or cannot be made.
             SettingError: a URL is not one that we know.
+            ArtifactError: the folder of artifacts cannot be made, or the bucket not be reached.
         """
         stranger = _stranger_in(folder)
         if stranger is not None:
@@ -65,6 +66,7 @@ class ServerHome:
         Raises:
             HomeError: the folder is not a home, or of another version.
             SettingError: a URL is not one that we know.
+            ArtifactError: the bucket cannot be reached.
         """
         if not _looks_like_home(folder):
             raise HomeError(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from server.artifacts.store import is_intact, name_of, require_content
 from server.domain import Blob
 from server.errors import ArtifactError, SettingError
 
@@ -73,9 +74,9 @@ class BucketStore:
     def put(self, content: bytes) -> Blob:
         """Store a blob durably."""
         blob = Blob(hashlib.sha256(content).digest(), len(content))
-        if not self._is_intact(blob):
+        if not is_intact(self, blob):
             with self._errors("written", blob.sha256):
-                self._objects.put(_key(blob.sha256), content)
+                self._objects.put(name_of(blob.sha256), content)
         return blob
 
     def read(self, sha256: bytes, offset: int, length: int) -> bytes:
@@ -84,36 +85,22 @@ class BucketStore:
 
         if not length:
             return b""
-        key = _key(sha256)
+        name = name_of(sha256)
         with self._errors("read", sha256):
             try:
-                return bytes(self._objects.get_range(key, start=offset, end=offset + length))
+                return bytes(self._objects.get_range(name, start=offset, end=offset + length))
             except BaseError:
                 # S3 calls a range that begins at the end an error.
-                if offset >= self._objects.head(key)["size"]:
+                if offset >= self._objects.head(name)["size"]:
                     return b""
                 raise
 
     def verify(self, blob: Blob) -> None:
         """Read a blob again and compare."""
-        content = hashlib.sha256()
-        length = 0
+        name = name_of(blob.sha256)
         with self._errors("read", blob.sha256):
-            for block in self._objects.get(_key(blob.sha256)).stream(STREAM_BYTES):
-                content.update(block)
-                length += len(block)
-        if length != blob.length or content.digest() != blob.sha256:
-            raise ArtifactError(
-                f"{self._name}/{_key(blob.sha256)}: expected {blob.length} bytes of SHA-256 "
-                f"{blob.sha256.hex()}, found {length} bytes of {content.hexdigest()}"
-            )
-
-    def _is_intact(self, blob: Blob) -> bool:
-        try:
-            self.verify(blob)
-        except ArtifactError:
-            return False
-        return True
+            blocks = self._objects.get(name).stream(STREAM_BYTES)
+            require_content(blob, map(bytes, blocks), f"{self._name}/{name}")
 
     @contextmanager
     def _errors(self, done: str, sha256: bytes | None = None) -> Iterator[None]:
@@ -127,13 +114,8 @@ class BucketStore:
                 raise ArtifactError(
                     f"expected blob {sha256.hex()}, found no object in {self._name}"
                 ) from error
-            place = self._name if sha256 is None else f"{self._name}/{_key(sha256)}"
+            place = self._name if sha256 is None else f"{self._name}/{name_of(sha256)}"
             raise ArtifactError(f"{place}: cannot be {done}: {_first_line(error)}") from error
-
-
-def _key(sha256: bytes) -> str:
-    name = sha256.hex()
-    return f"{name[:2]}/{name[2:]}"
 
 
 def _first_line(error: BaseException) -> str:

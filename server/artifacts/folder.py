@@ -3,8 +3,10 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from server.artifacts.store import is_intact, name_of, require_content
 from server.domain import Blob
 from server.errors import ArtifactError
 
@@ -38,7 +40,7 @@ class FolderStore:
     def put(self, content: bytes) -> Blob:
         """Store a blob durably."""
         blob = Blob(hashlib.sha256(content).digest(), len(content))
-        is_there = self._is_intact(blob)
+        is_there = is_intact(self, blob)
         path = self._path(blob.sha256)
         try:
             path.parent.mkdir(exist_ok=True)
@@ -66,27 +68,16 @@ class FolderStore:
 
     def verify(self, blob: Blob) -> None:
         """Read a blob again and compare."""
-        content = hashlib.sha256()
-        offset = 0
-        while block := self.read(blob.sha256, offset, HASH_BLOCK_BYTES):
-            content.update(block)
-            offset += len(block)
-        if offset != blob.length or content.digest() != blob.sha256:
-            raise ArtifactError(
-                f"{self._path(blob.sha256)}: expected {blob.length} bytes of SHA-256 "
-                f"{blob.sha256.hex()}, found {offset} bytes of {content.hexdigest()}"
-            )
+        require_content(blob, self._blocks(blob.sha256), str(self._path(blob.sha256)))
 
-    def _is_intact(self, blob: Blob) -> bool:
-        try:
-            self.verify(blob)
-        except ArtifactError:
-            return False
-        return True
+    def _blocks(self, sha256: bytes) -> Iterator[bytes]:
+        offset = 0
+        while block := self.read(sha256, offset, HASH_BLOCK_BYTES):
+            yield block
+            offset += len(block)
 
     def _path(self, sha256: bytes) -> Path:
-        name = sha256.hex()
-        return self.folder / name[:2] / name[2:]
+        return self.folder / name_of(sha256)
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -1,8 +1,11 @@
-"""The seam: what the rest of the server knows of a place for blobs."""
+"""The seam: what the rest of the server knows of a place for blobs, and what all of them share."""
 
+import hashlib
+from collections.abc import Iterable
 from typing import Protocol
 
 from server.domain import Blob
+from server.errors import ArtifactError
 
 
 class ArtifactStore(Protocol):
@@ -28,3 +31,41 @@ class ArtifactStore(Protocol):
         Raises:
             ArtifactError: it is missing, cannot be read, or its bytes have changed.
         """
+
+
+def name_of(sha256: bytes) -> str:
+    """A blob's path within a store: ab/cdef..., from the hex SHA-256."""
+    name = sha256.hex()
+    return f"{name[:2]}/{name[2:]}"
+
+
+def require_content(blob: Blob, blocks: Iterable[bytes], place: str) -> None:
+    """Compare what a store holds with what it should.
+
+    Args:
+        blob: What was put.
+        blocks: What is there, from its beginning to its end.
+        place: Where, for messages.
+
+    Raises:
+        ArtifactError: length or SHA-256 differ.
+    """
+    content = hashlib.sha256()
+    length = 0
+    for block in blocks:
+        content.update(block)
+        length += len(block)
+    if length != blob.length or content.digest() != blob.sha256:
+        raise ArtifactError(
+            f"{place}: expected {blob.length} bytes of SHA-256 {blob.sha256.hex()}, "
+            f"found {length} bytes of {content.hexdigest()}"
+        )
+
+
+def is_intact(store: ArtifactStore, blob: Blob) -> bool:
+    """Whether a blob is there with all its bytes."""
+    try:
+        store.verify(blob)
+    except ArtifactError:
+        return False
+    return True

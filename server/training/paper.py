@@ -7,6 +7,8 @@ rates, are ours. Where a training has other steps its pruning is moved in propor
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from server.training.learned.methods import HASH_SPEED
+
 Span = tuple[float, float]
 """From r_0 to r_f, as shares of all steps."""
 
@@ -45,7 +47,7 @@ NUMBERS: Mapping[str, Numbers] = {
         baseline_pruning=(2_000 / SLU_STEPS, 12_000 / SLU_STEPS),
         diff_pruning=(2_000 / SLU_STEPS, 12_000 / SLU_STEPS),
         learning_rate=2e-3,
-        hash_speed=10.0,
+        hash_speed=HASH_SPEED,
     ),
     # "we prune over steps 20k-35k while for diff objects we prune earlier from 1k-11k" (4.1).
     "rnnt": Numbers(

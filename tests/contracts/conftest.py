@@ -1,3 +1,3 @@
-from tests.services import database_url, postgres, s3
+from tests.services import database_url, postgres, s3, s3_server
 
-__all__ = ["database_url", "postgres", "s3"]
+__all__ = ["database_url", "postgres", "s3", "s3_server"]

@@ -15,14 +15,12 @@ Overwrite = Callable[[Blob, bytes], None]
 
 
 @pytest.fixture(params=["folder", "s3"])
-def url_and_overwrite(request, tmp_path: Path, monkeypatch) -> tuple[str, Overwrite]:
+def url_and_overwrite(request, tmp_path: Path) -> tuple[str, Overwrite]:
     """The URL of a new, empty store of each kind, and a way to damage what it holds."""
     if request.param == "folder":
         folder = tmp_path / "artifacts"
         return str(folder), lambda blob, content: (folder / key(blob)).write_bytes(content)
     server: S3Server = request.getfixturevalue("s3")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
     bucket = server.new_bucket()
     return f"s3://{bucket}/some/where", lambda blob, content: server.overwrite(
         bucket, f"some/where/{key(blob)}", content
@@ -101,8 +99,6 @@ def test_a_folder_that_is_not_there_is_not_opened(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_does_not_answer_is_one_clear_line(s3: S3Server, monkeypatch) -> None:
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(ArtifactError, match="cannot be listed") as failed:
         open_store("s3://bucket")

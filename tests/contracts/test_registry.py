@@ -35,9 +35,12 @@ def line(registry: Registry) -> Registry:
 def executed(url: str, statement: str) -> list[tuple[object, ...]]:
     """Do what the registry would not."""
     engine = database.connect(url)
-    with engine.execution_options(writes=True).begin() as connection:
-        result = connection.exec_driver_sql(statement)
-        return [tuple(row) for row in result] if result.returns_rows else []
+    try:
+        with engine.execution_options(writes=True).begin() as connection:
+            result = connection.exec_driver_sql(statement)
+            return [tuple(row) for row in result] if result.returns_rows else []
+    finally:
+        engine.dispose()
 
 
 def attempt(name: str, base: int | None = 0, target: int = 1) -> Attempt:

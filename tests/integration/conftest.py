@@ -1,3 +1,3 @@
-from tests.services import postgres, s3
+from tests.services import postgres, s3, s3_server
 
-__all__ = ["postgres", "s3"]
+__all__ = ["postgres", "s3", "s3_server"]

@@ -23,9 +23,7 @@ TIMEOUT_S = 30
 
 
 @pytest.fixture
-def options(postgres: PostgresServer, s3: S3Server, monkeypatch) -> dict[str, str]:
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
+def options(postgres: PostgresServer, s3: S3Server) -> dict[str, str]:
     return {"database": postgres.new_database(), "store": f"s3://{s3.new_bucket()}/ota"}
 
 
