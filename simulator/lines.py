@@ -27,6 +27,7 @@ class Variant(StrEnum):
     PAPER_SPARSE = "paper_sparse"
     PAPER_HASH = "paper_hash"
     SPARSE = "sparse"
+    SPARSE_TAUGHT = "sparse_taught"
     SPARSE_MAGNITUDE = "sparse_magnitude"
     SPARSE_REGROW = "sparse_regrow"
     SPARSE_FEEDBACK = "sparse_feedback"
@@ -57,6 +58,7 @@ class Variant(StrEnum):
         return self in (
             *OPTIONS_OF_SPARSE,
             Variant.SPARSE,
+            Variant.SPARSE_TAUGHT,
             Variant.LOWRANK,
             Variant.AUTO,
             Variant.LORA,
@@ -69,9 +71,20 @@ class Variant(StrEnum):
         return self is Variant.INT8
 
     @property
+    def teachers(self) -> "tuple[Variant, ...]":
+        """Whose models of the same generation it imitates."""
+        return (Variant.BL, Variant.FT) if self is Variant.SPARSE_TAUGHT else ()
+
+    @property
     def is_ours(self) -> bool:
-        """A diff of ours: what targets are set for, and what `auto` may choose among."""
-        return self in (Variant.SPARSE, Variant.HASH, Variant.LOWRANK, Variant.AUTO)
+        """A diff of ours: what targets are set for."""
+        return self in (
+            Variant.SPARSE,
+            Variant.SPARSE_TAUGHT,
+            Variant.HASH,
+            Variant.LOWRANK,
+            Variant.AUTO,
+        )
 
 
 OPTIONS_OF_SPARSE = (Variant.SPARSE_MAGNITUDE, Variant.SPARSE_REGROW, Variant.SPARSE_FEEDBACK)
@@ -86,6 +99,7 @@ TITLES: Mapping[Variant, str] = {
     Variant.PAPER_SPARSE: "paper's sparse diff",
     Variant.PAPER_HASH: "paper's hash diff",
     Variant.SPARSE: "sparse diff",
+    Variant.SPARSE_TAUGHT: "sparse diff, taught",
     Variant.SPARSE_MAGNITUDE: "sparse diff by magnitude",
     Variant.SPARSE_REGROW: "sparse diff with regrowth",
     Variant.SPARSE_FEEDBACK: "sparse diff with feedback",
@@ -107,6 +121,7 @@ RECIPES: Mapping[Variant, str] = {
         for variant in Variant
         if variant.is_sized and not variant.is_compressed_model
     },
+    Variant.SPARSE_TAUGHT: "sparse",
 }
 """The server's recipe of each variant; BL∞ needs none of its own."""
 

@@ -3,6 +3,7 @@
     bl      generation t is learned from scratch, every weight free
     blc_*   the same, compressed to the size; generation 0 is bl's, as it comes with the device
     bl_inf  bl's generation 0, measured on every later task
+    taught  a diff that imitates t + 1 of bl and of ft
     diffs   ft and all others: generation 0 is bl's; t + 1 builds on the line's own t
     int8    the same in int8: its generation 0 is bl's, quantised
 
@@ -133,19 +134,28 @@ class _Planner:
         if line.variant is Variant.BL_INF:
             return ModelLine(seed, line, (first,), static=self._static(seed, first))
         jobs = [self._quantised(seed, line, first) if line.variant.is_quantised else first]
+        taught_by = [self.line(seed, Line(teacher)).jobs for teacher in line.variant.teachers]
         for generation in range(1, len(self._digests)):
             parent = jobs[-1] if line.variant.builds_on_previous else None
-            jobs.append(self._training(seed, line, generation, parent))
+            teachers = [its_jobs[generation] for its_jobs in taught_by]
+            jobs.append(self._training(seed, line, generation, parent, teachers))
         return ModelLine(seed, line, tuple(jobs))
 
     def _quantised(self, seed: int, line: Line, first: Job) -> Job:
         """Generation 0 of all sizes."""
         return self._job(seed, Line(line.variant), QUANTISE, 0, 0, first)
 
-    def _training(self, seed: int, line: Line, generation: int, parent: Job | None) -> Job:
+    def _training(
+        self,
+        seed: int,
+        line: Line,
+        generation: int,
+        parent: Job | None,
+        teachers: Sequence[Job] = (),
+    ) -> Job:
         recipe = RECIPES[line.variant]
         steps = self._scenario.steps.of(recipe)
-        return self._job(seed, line, recipe, steps, generation, parent)
+        return self._job(seed, line, recipe, steps, generation, parent, teachers)
 
     def _job(
         self,
@@ -155,6 +165,7 @@ class _Planner:
         steps: int,
         generation: int,
         parent: Job | None,
+        teachers: Sequence[Job] = (),
     ) -> Job:
         scenario, model = self._scenario, self._scenario.model
         if line.variant.is_quantised:
@@ -173,8 +184,10 @@ class _Planner:
             seed=seed,
             budget_bytes=budget_bytes,
             nominal_ratio=nominal_ratio,
+            parent=None if parent is None else parent.key,
+            teachers=tuple(teacher.key for teacher in teachers),
         )
-        after = () if parent is None else (parent.key,)
+        after = tuple(job.key for job in (parent, *teachers) if job is not None)
         learned = [recipe, steps, budget_bytes, nominal_ratio, scenario.task, model]
         data = [scenario.batch_size, self._digests[generation], seed, generation]
         return Job(

@@ -111,7 +111,14 @@ class Scenario:
                 kind = "a size in bytes such as '1/100'" if variant.needs_bytes else "a size"
                 found = ", ".join(map(str, self.sizes)) or "none"
                 raise ScenarioError(f"sizes: expected {kind} for {variant}, found {found}")
-            if variant.is_quantised and self.task is not TaskName.SLU:
+            missing = [teacher for teacher in variant.teachers if teacher not in self.variants]
+            if missing:
+                raise ScenarioError(
+                    f"variants: expected {missing[0]} beside {variant}, which learns from it, "
+                    "found none"
+                )
+            is_of_commands = variant.is_quantised or variant.teachers
+            if is_of_commands and self.task is not TaskName.SLU:
                 raise ScenarioError(
                     f"variants: expected {variant} for task {TaskName.SLU} alone, "
                     f"found task {self.task}"

@@ -25,7 +25,12 @@ RESIDUAL = "residual.bin"
 
 @dataclass(frozen=True)
 class TrainingArguments:
-    """One generation to learn; travels to the worker process."""
+    """One generation to learn; travels to the worker process.
+
+    Attributes:
+        parent: Key of the job that left F_t.
+        teachers: Keys of the jobs whose models are imitated.
+    """
 
     recipe: str
     task: TaskName
@@ -38,6 +43,8 @@ class TrainingArguments:
     seed: int
     budget_bytes: int | None
     nominal_ratio: float | None
+    parent: str | None = None
+    teachers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def train(
     corpus = arguments.evolution.restrict(
         Corpus.read(arguments.corpus_folder), arguments.generation
     )
-    parent = next(iter(parents.values()), None)
+    parent = None if arguments.parent is None else parents[arguments.parent]
     base = None if parent is None else _read_weights(parent)
     request = TrainingRequest(
         recipe=arguments.recipe,
@@ -72,6 +79,7 @@ def train(
         corpus=corpus,
         base=base,
         residual=None if parent is None else _read_residual(parent),
+        teachers=tuple(_read_weights(parents[key]) for key in arguments.teachers),
         base_card=None if parent is None else (parent / CARD).read_text(encoding="utf-8"),
         budget_bytes=arguments.budget_bytes,
         nominal_ratio=arguments.nominal_ratio,

@@ -20,6 +20,7 @@ from server.training.parameters import to_weights
 from server.training.request import TrainingRequest
 from server.training.schedule import LearningRate
 from server.training.task import Task
+from server.training.tasks import taught_by
 
 
 class Job:
@@ -35,9 +36,11 @@ class Job:
             task: Its model and data.
             stream: Of randomness: each recipe draws from one of its own.
             progress: Told about every step.
+
+        Raises:
+            TrainingRequestError: the task cannot learn from teachers, or not from these.
         """
         self.request = request
-        self.task = task
         self.numbers = paper.NUMBERS[request.task]
         self.steps = request.steps or self.numbers.steps
         self.checkpoint = Checkpoint(
@@ -46,6 +49,10 @@ class Job:
         self._progress = progress
         self._rng = np.random.default_rng([request.seed, request.generation, stream])
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.task = task
+        if request.teachers:
+            teachers = [self._model(weights, "a teacher") for weights in request.teachers]
+            self.task = taught_by(task, teachers)
 
     def fresh_model(self) -> nn.Module:
         """Random weights."""
@@ -70,14 +77,16 @@ class Job:
         Raises:
             TrainingRequestError: there is none, or of another layout.
         """
-        base = self.base
-        if base.layout != self.task.layout:
+        return self._model(self.base, "a base")
+
+    def _model(self, weights: ParameterSet, what: str) -> nn.Module:
+        if weights.layout != self.task.layout:
             raise TrainingRequestError(
-                f"expected a base of the layout of configuration {self.request.config!r}, "
+                f"expected {what} of the layout of configuration {self.request.config!r}, "
                 "found another"
             )
         model = self.task.new_model(self.request.seed)
-        model.load_state_dict(to_weights(dequantise(base)))
+        model.load_state_dict(to_weights(dequantise(weights)))
         return model.to(self._device)
 
     @property

@@ -22,6 +22,8 @@ class TrainingRequest:
         generation: Its number t + 1; hash functions are reseeded by it.
         task: A name of tasks.TASKS.
         base_card: The card of F_t.
+        teachers: Models of the configuration that the generation imitates beside learning the
+            corpus, such as one without any budget: they must know the same phrases.
         residual: Where `sparse_feedback` starts: that of the generation before; None: at F_t.
         budget_bytes: Limit of the encoded file.
         nominal_ratio: Instead of it: parameters per free value, as the paper counts.
@@ -39,6 +41,7 @@ class TrainingRequest:
     task: str = "slu"
     base_card: str | None = None
     residual: ParameterSet | None = None
+    teachers: tuple[ParameterSet, ...] = ()
     budget_bytes: int | None = None
     nominal_ratio: float | None = None
     steps: int | None = None
@@ -60,6 +63,7 @@ class TrainingRequest:
             self.nominal_ratio,
             self.steps,
             self.batch_size,
+            [teacher.digest().hex() for teacher in self.teachers],
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

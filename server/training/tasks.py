@@ -4,9 +4,11 @@ slu     measured by accuracy: the share of utterances whose nearest phrase is th
 rnnt    measured by WER, the word error rate: lower is better
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
+
+from torch import nn
 
 from diffcodec import Layout, ParameterSet
 from server.training import parameters, rnnt, slu
@@ -42,6 +44,21 @@ def make_task(task: str, corpus: Corpus, config: str, base_card: str | None = No
     """
     require_config(task, config)
     return SluTask.of(corpus, config) if task == SLU else RnntTask.of(corpus, config, base_card)
+
+
+def taught_by(task: Task, teachers: Sequence[nn.Module]) -> Task:
+    """The task, with teachers to imitate (knowledge distillation, Hinton et al. 2015).
+
+    Args:
+        task: Of spoken commands.
+        teachers: Models as `task.new_model` makes them, which know the task's phrases.
+
+    Raises:
+        TrainingRequestError: recognisers of sentences learn from texts alone.
+    """
+    if not isinstance(task, SluTask):
+        raise TrainingRequestError(f"expected no teachers but for task {SLU}, found some")
+    return task.taught_by(teachers)
 
 
 def layout_of(task: str, config: str) -> Layout:

@@ -57,7 +57,18 @@ def test_lines_in_int8_begin_with_bl_s_generation_0_quantised_once(scenario):
 def test_diffs_build_on_their_own_line_and_baselines_on_nothing(scenario):
     for line in plan_of(scenario).lines:
         for before, job in zip(line.jobs, line.jobs[1:], strict=False):
-            assert job.after == (() if line.line.variant in FROM_SCRATCH else (before.key,))
+            parent, teachers = job.arguments.parent, job.arguments.teachers
+            assert parent == (None if line.line.variant in FROM_SCRATCH else before.key)
+            assert job.after == (*([parent] if parent else []), *teachers)
+
+
+def test_a_taught_diff_learns_from_bl_and_ft_of_its_generation(scenario):
+    lines = plan_of(scenario).lines
+    of = {str(line.line): line for line in lines if line.seed == lines[0].seed}
+    for number in range(1, scenario.generations):
+        expected = tuple(of[name].jobs[number].key for name in ("bl", "ft"))
+        assert of["sparse_taught 1/40"].jobs[number].arguments.teachers == expected
+        assert of["sparse 1/40"].jobs[number].arguments.teachers == ()
 
 
 def test_the_device_that_is_never_updated_needs_no_training_of_its_own(scenario):

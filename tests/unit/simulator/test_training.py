@@ -42,6 +42,7 @@ def test_what_a_diff_could_not_carry_is_where_the_next_job_starts(
 
     def job(folder: Path, changed: TrainingArguments, parent: Path | None = None) -> str:
         parents = {} if parent is None else {"parent": parent}
+        changed = replace(changed, parent=None if parent is None else "parent")
         return train(changed, folder, parents, lambda *_: None)["digest"]
 
     job(folders[0], arguments)
@@ -55,3 +56,21 @@ def test_what_a_diff_could_not_carry_is_where_the_next_job_starts(
     (folders[1] / RESIDUAL).unlink()
     without = job(folders[3], replace(fed, generation=2), folders[1])
     assert with_it != without
+
+
+def test_a_taught_generation_learns_from_other_jobs_than_its_parent(
+    arguments: TrainingArguments, tmp_path: Path
+) -> None:
+    folders = {name: tmp_path / name for name in ("first", "teacher", "alone", "taught")}
+    for folder in folders.values():
+        folder.mkdir()
+    train(arguments, folders["first"], {}, lambda *_: None)
+    later = replace(arguments, generation=1)
+    train(later, folders["teacher"], {}, lambda *_: None)
+    diff = replace(later, recipe="sparse", budget_bytes=3_000, parent="first")
+    alone = train(diff, folders["alone"], folders, lambda *_: None)
+    taught = train(
+        replace(diff, teachers=("teacher",)), folders["taught"], folders, lambda *_: None
+    )
+    assert alone["digest"] != taught["digest"]
+    assert taught["file_bytes"] <= 3_000
