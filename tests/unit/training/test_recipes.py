@@ -6,13 +6,16 @@ import pytest
 
 from diffcodec import BudgetError, ParameterSet, apply, decode
 from server.training.errors import DivergedError, TrainingRequestError
+from server.training.job import Job, Learned
+from server.training.learned.diff import LearnedDiff
 from server.training.paper import NUMBERS
+from server.training.parameters import to_parameters
 from server.training.recipes import RECIPES, train_generation
 from server.training.request import TrainedGeneration, TrainingRequest
 from server.training.schedule import CubicSchedule, LearningRate
 from server.training.slu.evaluate import accuracy
 from server.training.slu.model import CONFIGS
-from server.training.tasks import layout_of
+from server.training.tasks import layout_of, make_task
 from speech.card import Card
 from speech.corpus import Corpus
 from tests.tone_corpus import write_tone_corpus
@@ -71,6 +74,21 @@ def test_a_learned_diff_teaches_new_words_within_its_budget(
     assert Card.from_json(trained.card).phrases == corpus.phrases()
     new = weights(trained, first)
     assert accuracy(new, CONFIG, corpus.split("test"), corpus.phrases()) > 0.85
+
+
+@pytest.mark.parametrize(("task", "speed"), [("slu", 10.0), ("rnnt", 3.0)])
+@pytest.mark.parametrize("recipe", ["paper_hash", "hash"])
+def test_hash_arrays_of_recognisers_learn_more_slowly(
+    recipe: str, task: str, speed: float, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(job: Job, learned: LearnedDiff) -> Learned:
+        raise DivergedError(f"at {learned.speed}")
+
+    monkeypatch.setattr(Job, "learn", refuse)
+    known = make_task(task, corpus, "tiny")
+    base = to_parameters(known.new_model(0))
+    with pytest.raises(DivergedError, match=f"at {speed}"):
+        train(replace(later(recipe, corpus, base), task=task, base_card=known.card()))
 
 
 def test_a_sparse_diff_leaves_most_weights_as_they_were(
