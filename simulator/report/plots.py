@@ -34,6 +34,7 @@ STYLES = {
     Variant.PAPER_SPARSE: Style("#56a0d3", "D", "--"),
     Variant.PAPER_HASH: Style("#4db39a", "^", "--"),
     Variant.SPARSE: Style("#0a6fc0", "D"),
+    Variant.SPARSE_TAUGHT: Style("#0a6fc0", "*"),
     Variant.SPARSE_MAGNITUDE: Style("#0a6fc0", "d", "--"),
     Variant.SPARSE_REGROW: Style("#0a6fc0", "H", "-."),
     Variant.SPARSE_FEEDBACK: Style("#0a6fc0", "X", ":"),

@@ -7,10 +7,11 @@ import pytest
 from rich.console import Console
 
 from simulator.errors import RunFolderError
-from simulator.lines import Line, Variant
+from simulator.lines import TITLES, Line, Variant
 from simulator.report.facts import CatchUp, RunFacts
 from simulator.report.page import read_report, rebuild_report, write_report
 from simulator.report.paper_table import paper_tables
+from simulator.report.plots import STYLES
 from simulator.report.report import Report, make_report
 from simulator.report.rows import Row, read_rows, write_rows
 from simulator.report.table import columns_of, print_report
@@ -106,6 +107,11 @@ def a_table(rows=None, facts=FACTS, catch_ups=(CATCH_UP,)) -> str:
     file = io.StringIO()
     print_report(a_report(rows, facts, catch_ups), Console(file=file, width=40))
     return file.getvalue()
+
+
+def test_every_variant_has_a_title_and_a_look_of_its_own() -> None:
+    assert set(TITLES) == set(STYLES) == set(Variant)
+    assert len(set(TITLES.values())) == len(set(STYLES.values())) == len(Variant)
 
 
 def test_rows_survive_the_file(tmp_path):
