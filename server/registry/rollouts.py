@@ -420,7 +420,7 @@ def _offering(session: Session, model: str) -> tuple[Rollout, ...]:
         .where(RolloutRow.model == model)
         .order_by(RolloutRow.created_at, RolloutRow.rollout_id)
     )
-    first = session.scalar(ordered.limit(1))
+    first = session.scalar(ordered.where(RolloutRow.undoes.is_(None)).limit(1))
     if first is None:
         return ()
     wanted = or_(RolloutRow.state.in_(OFFERING), RolloutRow.rollout_id == first.rollout_id)
@@ -428,9 +428,11 @@ def _offering(session: Session, model: str) -> tuple[Rollout, ...]:
 
 
 def _tries(session: Session, device_id: str) -> dict[str, int]:
+    # Who checks in has given up what it began.
+    given_up = or_(TRIED, AttemptRow.state == AttemptState.STARTED)
     rows = session.execute(
         select(AttemptRow.rollout_id, func.count())
-        .where(AttemptRow.device_id == device_id, AttemptRow.rollout_id.is_not(None), TRIED)
+        .where(AttemptRow.device_id == device_id, AttemptRow.rollout_id.is_not(None), given_up)
         .group_by(AttemptRow.rollout_id)
     )
     return {str(row[0]): row[1] for row in rows}

@@ -52,5 +52,14 @@ def _assignments(member: Member, rollouts: Sequence[Rollout]) -> list[Assignment
         for rollout in reversed(rollouts)
         if rollout.state.is_offering and reaches(rollout, member)
     ]
-    base = rollouts[0].base
+    base = base_of_all(rollouts)
     return offered if base is None else [*offered, Assignment(base)]
+
+
+def base_of_all(rollouts: Sequence[Rollout]) -> int | None:
+    """What every device had before the first rollout; None: nothing.
+
+    Args:
+        rollouts: Of one model, oldest first; at least the first one.
+    """
+    return next((rollout.base for rollout in rollouts if rollout.undoes is None), None)

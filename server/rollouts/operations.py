@@ -16,6 +16,7 @@ from server.devices import Clock, utc_now
 from server.errors import ArtifactError, ConflictError
 from server.home import ServerHome
 from server.registry import Registry
+from server.rollouts.assignment import base_of_all
 from server.rollouts.changes import begun, moved, scheduled
 from server.rollouts.population import reach_of
 from server.rollouts.rollout import Channel, OnFailure, Phase, Policy, Rollout
@@ -186,6 +187,6 @@ def _base(rollouts: Sequence[Rollout], channel: Channel, target: int) -> int | N
     if finished:
         return max(finished)
     if rollouts:
-        base = rollouts[0].base
+        base = base_of_all(rollouts)
         return base if base is not None and base < target else None
     return target - 1 if target else None
