@@ -26,7 +26,7 @@ from server.rollouts.notation import (
     parse_share,
     parse_windows,
 )
-from server.rollouts.report import Report, as_json, as_table, report_of
+from server.rollouts.report import Report, as_json, as_page, as_table, report_of
 from server.rollouts.rollout import Channel, OnFailure, Policy, Rollout
 from server.rollouts.undoing import roll_back
 
@@ -347,7 +347,7 @@ def _print(report: Report, is_json: bool) -> None:
     if is_json:
         print(json.dumps(as_json(report), indent=2))
     else:
-        Console().print(as_table([report]))
+        Console().print(as_page(report))
 
 
 def _watch(registry: Registry, rollout_id: str) -> None:
@@ -356,7 +356,7 @@ def _watch(registry: Registry, rollout_id: str) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             rollout = registry.rollouts.find(rollout_id)
-            live.update(as_table([report_of(registry, rollout)]), refresh=True)
+            live.update(as_page(report_of(registry, rollout)), refresh=True)
             if rollout.state.is_final:
                 return
             time.sleep(REFRESH_S)

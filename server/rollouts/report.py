@@ -77,24 +77,50 @@ def as_json(report: Report) -> dict[str, object]:
 
 def as_table(reports: Iterable[Report]) -> Table:
     """One line a rollout."""
-    table = Table("rollout", "model", "to", "channel", "state", "phase", "on target", "failed")
-    table.add_column("in flight")
-    table.add_column("why", overflow="fold")
+    table = Table()
+    for header in ("rollout", "model", "to", "state"):
+        table.add_column(header, no_wrap=True)
+    for header in ("phase", "on target", "failed"):
+        table.add_column(header)
     for report in reports:
-        rollout, counts, progress = report.rollout, report.counts, report.rollout.progress
+        rollout = report.rollout
         table.add_row(
             rollout.rollout_id,
             rollout.model,
             str(rollout.target),
-            str(rollout.channel),
             str(rollout.state),
             _phase(rollout),
-            f"{progress.already + counts.on_target} of {progress.devices}",
-            str(counts.failed),
-            str(counts.in_flight),
-            _why(report),
+            _on_target(report),
+            str(report.counts.failed),
         )
     return table
+
+
+def as_page(report: Report) -> Table:
+    """One rollout, one line a fact."""
+    rollout = report.rollout
+    coming_from = "nothing" if rollout.base is None else f"generation {rollout.base}"
+    table = Table(show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in (
+        ("rollout", rollout.rollout_id),
+        ("brings", f"generation {rollout.target} of {rollout.model}, from {coming_from}"),
+        ("to", ", ".join([str(rollout.channel), *(f"{k}={v}" for k, v in rollout.groups)])),
+        ("state", str(rollout.state)),
+        ("why", _why(report)),
+        ("phase", _phase(rollout)),
+        ("on target", _on_target(report)),
+        ("failed", str(report.counts.failed)),
+        ("in flight", str(report.counts.in_flight)),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _on_target(report: Report) -> str:
+    progress = report.rollout.progress
+    return f"{progress.already + report.counts.on_target} of {progress.devices}"
 
 
 def _why(report: Report) -> str:
