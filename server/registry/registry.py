@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -254,10 +254,11 @@ class Registry:
             )
             reached = left_open.where(AttemptRow.target == installed)
             session.execute(reached.values(state=AttemptState.COMMITTED, ended_at=now))
-            begun = left_open.where(AttemptRow.state == AttemptState.STARTED)
-            given_up = {"state": AttemptState.SUPERSEDED, "ended_at": now}
-            session.execute(begun.values(**given_up, code=EndCode.RESTARTED))
-            session.execute(left_open.values(**given_up))
+            # What a device began and gave up counts as a try; what it never began does not.
+            began = AttemptRow.state == AttemptState.STARTED
+            code = case((began, EndCode.RESTARTED.value))
+            given_up = left_open.values(state=AttemptState.SUPERSEDED, code=code, ended_at=now)
+            session.execute(given_up)
             if attempt is not None and not admits(session, attempt):
                 return False
             if attempt is not None:

@@ -186,7 +186,8 @@ def start(
     with _opened(home, database, store) as opened:
         found = opened.registry.rollouts.find(rollout)
         starts_at = at.replace(tzinfo=UTC) if at is not None else None
-        changed = operations.start(opened, found, utc_now(), starts_at)
+        with Console(stderr=True).status("reading every blob, and rolling chains up"):
+            changed = operations.start(opened, found, utc_now(), starts_at)
         _print(report_of(opened.registry, changed), as_json_)
 
 

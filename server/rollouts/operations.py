@@ -9,12 +9,15 @@ and nothing has changed.
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import EllipsisType
 
+from diffcodec.errors import CodecError
 from server.devices import Clock, utc_now
 from server.errors import ArtifactError, ConflictError
 from server.home import ServerHome
+from server.publishing import add_direct_steps
 from server.registry import Registry
 from server.rollouts.assignment import base_of_all
 from server.rollouts.changes import begun, moved, scheduled
@@ -24,6 +27,8 @@ from server.rollouts.states import Event, State, reached
 
 EVERYBODY = (Phase(percent=100),)
 USUAL_POLICY = Policy()
+MOST_ROLL_UPS = 8
+"""Generations from which chains are rolled up at a start: those that most devices run."""
 
 
 def create(
@@ -101,6 +106,7 @@ def start(home: ServerHome, rollout: Rollout, now: datetime, at: datetime | None
     """
     reached(rollout.state, Event.START if at is None else Event.SCHEDULE)
     require_readable(home, rollout)
+    _shorten_ways(home, rollout)
     if at is not None:
         changed = scheduled(rollout, at, now)
         return home.registry.rollouts.swap(rollout, changed, now)
@@ -172,6 +178,16 @@ def require_readable(home: ServerHome, rollout: Rollout) -> None:
             raise ArtifactError(
                 f"generation {rollout.target} of {rollout.model!r} cannot be rolled out: {error}"
             ) from error
+
+
+def _shorten_ways(home: ServerHome, rollout: Rollout) -> None:
+    """Roll chains up for the devices that would need one; what is made is kept for all rollouts."""
+    counts = home.registry.device_counts(rollout.model)
+    behind = [number for number in counts if number is not None and number < rollout.target]
+    most_common = sorted(behind, key=lambda number: -counts[number])[:MOST_ROLL_UPS]
+    # Without one the chain is longer, nothing else.
+    with suppress(CodecError, ArtifactError):
+        add_direct_steps(home, rollout.model, rollout.target, most_common)
 
 
 def _base(rollouts: Sequence[Rollout], channel: Channel, target: int) -> int | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+from diffcodec.errors import CodecError
 from server.devices import Clock, utc_now
 from server.errors import ConflictError, ServerError
 from server.home import ServerHome
@@ -45,7 +46,7 @@ def tick(home: ServerHome, now: datetime) -> None:
             _advance(home, rollout, now)
         except ConflictError as error:
             log.info("rollout %s: another server was faster: %s", rollout.rollout_id, error)
-        except ServerError as error:
+        except (ServerError, CodecError) as error:
             log.error("rollout %s: %s", rollout.rollout_id, error)
 
 
@@ -82,6 +83,8 @@ async def keep_ticking(
             await asyncio.to_thread(tick, home, now())
         except ServerError as error:
             log.error("tick: %s", error)
+        except Exception:  # whatever it is, rollouts of this server must not stand still for ever
+            log.exception("tick")
         with suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), every_s * spread())
 

@@ -160,3 +160,16 @@ def test_what_is_taken_back_is_not_resumed(home: ServerHome) -> None:
     with pytest.raises(ConflictError, match="generation 2 is taken back"):
         operations.resume(home.registry, rollout, TIME)
     assert operations.abort(home.registry, rollout, TIME).state is State.ABORTED
+
+
+def test_a_start_rolls_chains_up_for_the_devices_that_would_need_one(home: ServerHome) -> None:
+    enrolled(home, "behind", 0)
+    assert len(plan_for(home, "behind", 0).steps) == 2
+    made = operations.create(home.registry, "digits", 2)
+    operations.start(home, made, TIME)
+    steps = home.registry.steps("digits")
+    [step] = plan_for(home, "behind", 0).steps
+    content = home.artifacts.read(step.diff.sha256, 0, step.diff.length)
+    assert apply(weights(0), decode(content, weights(0).layout)) == weights_of(home, "digits", 2)
+    operations.start(home, operations.create(home.registry, "digits", 2), TIME)
+    assert home.registry.steps("digits") == steps
