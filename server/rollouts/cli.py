@@ -27,7 +27,7 @@ from server.rollouts.notation import (
     parse_windows,
 )
 from server.rollouts.report import Report, as_json, as_page, as_table, report_of
-from server.rollouts.rollout import Channel, OnFailure, Policy, Rollout
+from server.rollouts.rollout import LARGEST_NUMBER, Channel, OnFailure, Policy, Rollout
 from server.rollouts.undoing import roll_back
 
 Written = TypeVar("Written")
@@ -60,7 +60,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def create(
     home: HomeArgument,
     model: Annotated[str, typer.Option("--model", metavar="M", help="The line of generations.")],
-    target: Annotated[int, typer.Option("--to", metavar="N", min=0, help="The generation.")],
+    target: Annotated[
+        int, typer.Option("--to", metavar="N", **NUMBERS, help="The generation.")
+    ],
     channel: Annotated[Channel, typer.Option(help="Devices that follow it.")] = Channel.STABLE,
     groups: Annotated[
         list[str] | None,
@@ -120,7 +122,9 @@ def create(
     ] = OnFailure.PAUSE,
     base: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="What devices ran before; else found out."),
+        typer.Option(
+            metavar="N", min=0, max=LARGEST_NUMBER, help="What devices ran before; else found out."
+        ),
     ] = None,
     as_json_: JsonOption = False,
     database: DatabaseOption = None,
@@ -289,7 +293,10 @@ def list_(
 def rollback(
     home: HomeArgument,
     model: Annotated[str, typer.Option("--model", metavar="M", help="The line of generations.")],
-    to: Annotated[int, typer.Option("--to", metavar="N", min=0, help="The older generation.")],
+    to: Annotated[
+        int,
+        typer.Option("--to", metavar="N", min=0, max=LARGEST_NUMBER, help="The older generation."),
+    ],
     as_json_: JsonOption = False,
     database: DatabaseOption = None,
     store: StoreOption = None,

@@ -13,7 +13,7 @@ from server.errors import RolloutError
 from server.home import ServerHome
 from server.rollouts.conditions import zone_of
 from server.rollouts.notation import parse_pair
-from server.rollouts.rollout import Channel, Member
+from server.rollouts.rollout import LARGEST_POINT, Channel, Member
 
 NONE = "none"
 
@@ -92,9 +92,12 @@ def _budget(text: str) -> int | None:
     if text == NONE:
         return None
     try:
-        return parse_size(text)
+        size = parse_size(text)
     except CodecError as error:
         raise typer.BadParameter(str(error), param_hint="--monthly-budget") from error
+    if size > LARGEST_POINT:
+        raise typer.BadParameter("expected less than 2^63 bytes", param_hint="--monthly-budget")
+    return size
 
 
 def _print(member: Member, budget_bytes: int | None, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from server.registry import Registry
 from server.rollouts.assignment import base_of_all
 from server.rollouts.changes import begun, moved, scheduled
 from server.rollouts.population import reach_of
-from server.rollouts.rollout import Channel, OnFailure, Phase, Policy, Rollout
+from server.rollouts.rollout import LARGEST_POINT, Channel, OnFailure, Phase, Policy, Rollout
 from server.rollouts.states import Event, State, reached
 
 EVERYBODY = (Phase(percent=100),)
@@ -191,17 +191,18 @@ def _shorten_ways(home: ServerHome, rollout: Rollout) -> None:
 
 
 def _base(rollouts: Sequence[Rollout], channel: Channel, target: int) -> int | None:
-    """What the devices of a channel run before: what was last finished there, or given to all."""
-    finished = [
+    """What the devices of a channel run before: what was last given to all of them."""
+    given = [
         rollout.target
         for rollout in rollouts
-        if rollout.state is State.FINISHED
+        if rollout.state.is_offering
         and rollout.channel is channel
         and rollout.target < target
+        and rollout.progress.cutoff == LARGEST_POINT
         and not (rollout.groups or rollout.undoes)
     ]
-    if finished:
-        return max(finished)
+    if given:
+        return max(given)
     if rollouts:
         base = base_of_all(rollouts)
         return base if base is not None and base < target else None

@@ -18,6 +18,9 @@ LARGEST_POINT = 2**63 - 1
 """Points are 63 bits: what a BIGINT column holds."""
 
 MOST_PHASES = 20
+MOST_WINDOWS = 24
+LARGEST_NUMBER = 2**31 - 1
+LONGEST_TIME = timedelta(days=366)
 
 
 class Channel(StrEnum):
@@ -109,12 +112,26 @@ class Policy:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise RolloutError(f"{name}: expected 0 to 1, found {value:g}")
-        for name in ("minimum_sample", "maximum_attempts", "maximum_in_flight"):
+        for name, least, most in (
+            ("minimum_sample", 1, LARGEST_NUMBER),
+            ("maximum_attempts", 1, LARGEST_NUMBER),
+            ("maximum_in_flight", 1, LARGEST_NUMBER),
+            ("metered_bytes", 0, LARGEST_POINT),
+            ("monthly_bytes", 0, LARGEST_POINT),
+        ):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RolloutError(f"{name}: expected at least 1, found {value}")
-        if self.soak < timedelta(0) or self.attempt_timeout <= timedelta(0):
-            raise RolloutError("expected a soak of 0 or more and an attempt timeout of over 0")
+            if value is not None and not least <= value <= most:
+                raise RolloutError(f"{name}: expected {least} to {most}, found {value}")
+        if not timedelta(0) <= self.soak <= LONGEST_TIME:
+            raise RolloutError(f"expected a soak of 0 to 366 days, found {self.soak}")
+        if not timedelta(0) < self.attempt_timeout <= LONGEST_TIME:
+            raise RolloutError(
+                f"expected an attempt timeout of over 0 to 366 days, found {self.attempt_timeout}"
+            )
+        if len(self.windows) > MOST_WINDOWS:
+            raise RolloutError(
+                f"expected at most {MOST_WINDOWS} windows, found {len(self.windows)}"
+            )
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,12 @@ def test_watching_ends_when_the_rollout_has(cli: Cli, srv: Path) -> None:
             ("create", "--model", "digits", "--to", 1, "--phase", "50%", "--phase", "10%"),
             "each phase to reach more than the last",
         ),
+        (
+            ("create", "--model", "digits", "--to", 1, "--monthly-budget", "9" * 15 + "GB"),
+            "monthly_bytes: expected 0 to",
+        ),
+        (("create", "--model", "digits", "--to", 1, "--max-attempts", 10**20), "expected 1 to"),
+        (("create", "--model", "digits", "--to", 1, "--soak", "99999d"), "0 to 366 days"),
         (("start", "nobody"), "expected a known rollout, found 'nobody'"),
         (("resume", "KNOWN"), "cannot resume a rollout that is draft"),
         (("status", "nobody"), "expected a known rollout, found 'nobody'"),
@@ -152,6 +158,7 @@ def test_what_cannot_be_is_one_line_and_status_1(
         ("--group", "kitchen"),
         ("--channel", "alpha"),
         ("--max-in-flight", 0),
+        ("--base", 10**20),
     ],
     ids=str,
 )
@@ -210,6 +217,7 @@ def test_a_device_is_set_up_bit_by_bit(cli: Cli, srv: Path) -> None:
         (("device-0", "--attribute", "timezone=Nowhere"), 1),
         (("device-0", "--attribute", "room"), 2),
         (("device-0", "--monthly-budget", "much"), 2),
+        (("device-0", "--monthly-budget", "9" * 15 + "GB"), 2),
         (("device-0", "--channel", "alpha"), 2),
     ],
     ids=str,

@@ -4,6 +4,7 @@ import pytest
 
 from server.errors import ConflictError, RolloutError
 from server.rollouts.changes import begun, moved, scheduled
+from server.rollouts.notation import parse_windows
 from server.rollouts.population import Reach
 from server.rollouts.rollout import OnFailure, Phase
 from server.rollouts.states import TRANSITIONS, Event, State, reached
@@ -90,6 +91,10 @@ def test_a_rollout_that_contradicts_itself_is_refused(wrong: dict, message: str)
         {"maximum_in_flight": 0},
         {"soak": -HOUR},
         {"attempt_timeout": 0 * HOUR},
+        {"attempt_timeout": 9000 * HOUR},
+        {"maximum_attempts": 2**31},
+        {"monthly_bytes": 2**63},
+        {"windows": parse_windows(["01:00-02:00"]) * 25},
     ],
     ids=str,
 )

@@ -11,7 +11,8 @@ from server.errors import ArtifactError, ConflictError, NotFoundError
 from server.home import ServerHome
 from server.rollouts import operations
 from server.rollouts.conditions import Reason
-from server.rollouts.rollout import Channel, Member
+from server.rollouts.evaluation import evaluate
+from server.rollouts.rollout import Channel, Member, Rollout
 from server.rollouts.states import State
 from server.rollouts.ticking import tick
 from tests.integration.served_home import add_generation
@@ -231,6 +232,26 @@ def test_a_new_rollout_starts_from_what_the_last_one_brought(fleet: Fleet) -> No
     add_generation(fleet.home, 2)
     add_generation(fleet.home, 3)
     assert fleet.create(target=3).base == 1
+
+
+def test_a_rollout_that_cannot_go_on_does_not_hold_up_the_others(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = fleet.start(minimum_sample=1), fleet.start(minimum_sample=1)
+    monkeypatch.setattr(
+        "server.rollouts.ticking.evaluate", lambda made, *_: failing(made, first, *_)
+    )
+    fleet.update("device-0", Outcome.FAILED, "UNHEALTHY")
+    with caplog.at_level(logging.ERROR):
+        fleet.tick()
+    assert "no disk" in caplog.text
+    assert fleet.home.registry.rollouts.find(second.rollout_id).state is State.PAUSED_THRESHOLD
+
+
+def failing(made: Rollout, broken: Rollout, *rest: object):
+    if made.rollout_id == broken.rollout_id:
+        raise ArtifactError("no disk")
+    return evaluate(made, *rest)
 
 
 def test_a_generation_that_is_not_there_cannot_be_rolled_out(fleet: Fleet) -> None:

@@ -12,10 +12,10 @@ from server.errors import ConflictError, NotFoundError, PublishError
 from server.home import ServerHome
 from server.publishing import publish, weights_of
 from server.rollouts import operations
-from server.rollouts.evaluation import Verdict
+from server.rollouts.changes import moved
 from server.rollouts.rollout import OnFailure, Policy
 from server.rollouts.states import Event, State
-from server.rollouts.ticking import _keep_phase, tick
+from server.rollouts.ticking import tick
 from server.rollouts.undoing import roll_back, take_back
 from tests.unit.server.models import CARD, exact, snapshot, sparse, weights
 from tests.unit.server.values import TIME
@@ -48,8 +48,7 @@ def failed(home: ServerHome, target: int = 2):
         home.registry, "digits", target, policy=Policy(on_failure=OnFailure.ROLLBACK)
     )
     running = operations.start(home, made, TIME)
-    _keep_phase(home.registry, running, Verdict(Event.FAIL, "too many failed"), TIME)
-    return home.registry.rollouts.find(made.rollout_id)
+    return home.registry.rollouts.swap(running, moved(running, Event.FAIL, "too many", TIME), TIME)
 
 
 def test_a_rollback_is_a_new_generation_with_the_old_weights(home: ServerHome) -> None:
