@@ -61,7 +61,7 @@ def create(
     home: HomeArgument,
     model: Annotated[str, typer.Option("--model", metavar="M", help="The line of generations.")],
     target: Annotated[
-        int, typer.Option("--to", metavar="N", **NUMBERS, help="The generation.")
+        int, typer.Option("--to", metavar="N", min=0, max=LARGEST_NUMBER, help="The generation.")
     ],
     channel: Annotated[Channel, typer.Option(help="Devices that follow it.")] = Channel.STABLE,
     groups: Annotated[
