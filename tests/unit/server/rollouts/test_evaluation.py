@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.rollouts.evaluation import evaluate, has_failed, has_succeeded
@@ -84,6 +84,7 @@ def test_nothing_happens_by_itself_to_what_only_an_operator_can_move(state: Stat
     assert event(rollout(state=state), Counts(10, 10, 10), TIME + 9 * HOUR) is None
 
 
+@settings(deadline=None)
 @given(
     state=st.sampled_from(State),
     phase=st.integers(0, 1),

@@ -2,7 +2,7 @@ from dataclasses import replace
 from math import ceil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.rollouts.population import is_for, point_of, reach_of, reaches
@@ -18,6 +18,7 @@ def test_a_point_is_a_number_that_another_server_finds_too() -> None:
     assert 0 <= point_of("", "") <= LARGEST_POINT
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 60), percent=st.integers(1, 100))
 def test_a_percentage_is_respected_to_the_device(count: int, percent: int) -> None:
     wanted = at(rollout(f"{percent}%"), cutoff=-1)
@@ -28,12 +29,14 @@ def test_a_percentage_is_respected_to_the_device(count: int, percent: int) -> No
     assert reach.devices == ceil(percent * count / 100)
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 40), wanted=st.integers(1, 50))
 def test_a_count_is_respected_to_the_device(count: int, wanted: int) -> None:
     begun = at(rollout(str(wanted)), cutoff=-1)
     assert reach_of(begun, 0, members(count)).devices == min(wanted, count)
 
 
+@settings(deadline=None)
 @given(count=st.integers(0, 40), more=st.integers(0, 40))
 def test_a_later_phase_reaches_whom_an_earlier_one_reached(count: int, more: int) -> None:
     wanted = at(rollout("10%", "30%", "100%"), cutoff=-1)
