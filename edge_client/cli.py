@@ -98,14 +98,21 @@ def enroll(
 
 
 @app.command()
-def update(home: HomeOption, as_json: JsonOption = False) -> None:
-    """Install what the server offers, once. Nothing to do is success.
+def update(
+    home: HomeOption,
+    is_metered: Annotated[
+        bool,
+        typer.Option("--metered", help="Say that the link costs money by the byte."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Install what the server offers, once. Nothing to do, or having to wait, is success.
 
     Example: ota-edge update --home device --json
     """
     with _one_line_errors():
         with _progress_bar() as show:
-            result = update_home(EdgeHome(home), on_progress=show)
+            result = update_home(EdgeHome(home), on_progress=show, is_metered=is_metered)
         if as_json:
             print(json.dumps(_update_as_json(result)))
         else:
@@ -268,12 +275,16 @@ def _update_as_json(result: UpdateResult) -> Mapping[str, object]:
         "is_reported": result.is_reported,
         "is_repair": result.repaired is not None,
         "repaired": result.repaired,
+        "deferral": asdict(result.deferral) if result.deferral else None,
+        "come_again_s": result.come_again_s,
     }
 
 
 def _update_as_text(result: UpdateResult) -> str:
     costs, traffic = result.costs, result.costs.traffic
     wire = f"on the wire: {traffic.sent_bytes:,} bytes sent, {traffic.received_bytes:,} received"
+    if result.deferral is not None:
+        return f"deferred: {result.deferral.reason}: {result.deferral.detail}\n{wire}"
     if result.after is None:
         found = "no generation" if result.head is None else f"generation {result.head}"
         return f"nothing to install: the model has {found}, none is offered\n{wire}"

@@ -3,7 +3,9 @@
 EdgeError
 ├── RetryLaterError             nothing is wrong with the offer or the device: try again later
 │   ├── ServerUnavailableError  nobody answers, or not in time
+│   │   └── ServerBusyError     it answers that too many ask at once
 │   ├── ServerFaultError        the server answers, but with a failure of its own
+│   ├── WithdrawnError          the server takes back what it offered
 │   ├── DiskFullError           make room first
 │   ├── StorageError            the disk or its permissions fail
 │   └── HomeBusyError           another process works on the same home
@@ -52,6 +54,16 @@ class ServerUnavailableError(RetryLaterError):
     """Nobody answers at the server's address, or not before the deadline."""
 
     code = "SERVER_UNAVAILABLE"
+
+
+class ServerBusyError(ServerUnavailableError):
+    """Too many devices ask the server at once."""
+
+
+class WithdrawnError(RetryLaterError):
+    """The server took back what it had offered, before it was activated."""
+
+    code = "WITHDRAWN"
 
 
 class ServerFaultError(RetryLaterError):

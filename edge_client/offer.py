@@ -46,13 +46,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The way to a generation. Graph or card is None where the installed one, or none, stays."""
+    """The way to a generation. Graph or card is None where the installed one, or none, stays.
+
+    Where a rollout decides, the server is asked once more before the generation is activated.
+    """
 
     attempt_id: str
     target: Generation
     steps: tuple[Step, ...]
     graph: Blob | None
     card: Blob | None
+    rollout_id: str = ""
 
     def __post_init__(self) -> None:
         """Hold the laws of the module's docstring."""
@@ -74,11 +78,25 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Deferral:
+    """Why this device must wait although there is something for it: a stable word, and details."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class CheckInAnswer:
-    """The newest generation (None: there is none yet) and a plan (None: nothing to do)."""
+    """The newest generation (None: there is none yet) and a plan (None: nothing to do now).
+
+    `deferral` says why there is no plan although there could be one. `come_again_s` is when to
+    check in next; None: the server does not say.
+    """
 
     head: int | None
     plan: Plan | None
+    deferral: Deferral | None = None
+    come_again_s: int | None = None
 
 
 def _check_digest(digest: bytes, what: str) -> None:

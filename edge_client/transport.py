@@ -26,6 +26,7 @@ from edge_client.address import ServerAddress
 from edge_client.errors import (
     BlobError,
     EdgeError,
+    ServerBusyError,
     ServerFaultError,
     ServerUnavailableError,
     UnknownDeviceError,
@@ -33,7 +34,7 @@ from edge_client.errors import (
     one_line,
 )
 from edge_client.meter import Meter, Traffic
-from edge_client.offer import Blob, CheckInAnswer, Generation, Plan, Step
+from edge_client.offer import Blob, CheckInAnswer, Deferral, Generation, Plan, Step
 from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
 
 Answer = TypeVar("Answer")
@@ -140,6 +141,7 @@ class Connection:
         installed: Generation | None,
         held: Iterable[bytes],
         coders: Collection[Coder] = (Coder.FAST,),
+        is_metered: bool = False,
     ) -> CheckInAnswer:
         """Say what runs here and ask what to do.
 
@@ -148,6 +150,7 @@ class Connection:
             installed: What the active slot holds.
             held: SHA-256 of the graph and card that it holds.
             coders: What this machine decodes.
+            is_metered: The link costs money by the byte.
 
         Raises:
             UnknownDeviceError: the server does not know the device.
@@ -159,6 +162,7 @@ class Connection:
             device_id=device_id,
             held=list(held),
             coders=[CODER_NUMBERS[coder] for coder in sorted(coders)],
+            is_metered=is_metered,
         )
         if installed is not None:
             request.installed.number = installed.number
@@ -167,10 +171,15 @@ class Connection:
         return CheckInAnswer(
             head=answer.head if answer.HasField("head") else None,
             plan=_plan(answer.plan) if answer.HasField("plan") else None,
+            deferral=_deferral(answer.deferral) if answer.HasField("deferral") else None,
+            come_again_s=answer.check_in_after_s or None,
         )
 
-    def report(self, device_id: str, report: Report) -> None:
+    def report(self, device_id: str, report: Report) -> bool:
         """Tell the server how an attempt goes, with the bytes counted so far.
+
+        Returns:
+            Whether the server has withdrawn the attempt.
 
         Raises:
             UnknownDeviceError: the server does not know the device or the attempt.
@@ -187,7 +196,8 @@ class Connection:
             bytes_received=traffic.received_bytes,
             apply_ms=round(report.apply_s * 1000),
         )
-        self._again(lambda: self._devices.Report(request, timeout=CALL_TIMEOUT_S))
+        answer = self._again(lambda: self._devices.Report(request, timeout=CALL_TIMEOUT_S))
+        return answer.is_withdrawn
 
     def read_blob(self, blob: Blob, offset: int) -> Iterator[bytes]:
         """Yield the blob's bytes from the offset on. The caller counts them and may stop.
@@ -237,6 +247,8 @@ class Connection:
             return ServerUnavailableError(f"no server answers at {self._server}: {reason}")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return ServerUnavailableError(f"no answer from {self._server} in time: {detail}")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return ServerBusyError(f"the server at {self._server} is busy: {detail}")
         if code is grpc.StatusCode.FAILED_PRECONDITION:
             return UnknownGenerationError(
                 f"the server at {self._server} knows no way on from the generation that this "
@@ -274,7 +286,12 @@ def _plan(message: device_pb2.Plan) -> Plan:
         ),
         graph=_blob(message.graph) if message.HasField("graph") else None,
         card=_blob(message.card) if message.HasField("card") else None,
+        rollout_id=message.rollout_id,
     )
+
+
+def _deferral(message: device_pb2.Deferral) -> Deferral:
+    return Deferral(one_line(message.reason), one_line(message.detail))
 
 
 def _blob(message: content_pb2.Blob) -> Blob:

@@ -30,13 +30,14 @@ from edge_client.errors import (
     StorageError,
     UnknownGenerationError,
     UnreadableSlotError,
+    WithdrawnError,
     WrongBaseError,
 )
 from edge_client.footprint import peak_rss_bytes, require_space
 from edge_client.home import EdgeHome
 from edge_client.inference import check_health
 from edge_client.meter import Traffic
-from edge_client.offer import Generation, Plan, Step
+from edge_client.offer import Deferral, Generation, Plan, Step
 from edge_client.slots import Installed, SlotRecord, VerifiedSlot
 from edge_client.transport import Connection, Outcome, Report, Retry
 
@@ -83,6 +84,8 @@ class UpdateResult:
         is_reported: The server has heard of the success.
         repaired: What was wrong with the installed generation, so that a snapshot replaced it;
             None: nothing.
+        deferral: Why the server lets this device wait although there is something for it.
+        come_again_s: When the server wants to be asked again; None: it does not say.
     """
 
     before: Generation | None
@@ -92,6 +95,8 @@ class UpdateResult:
     costs: Costs = Costs()
     is_reported: bool = True
     repaired: str | None = None
+    deferral: Deferral | None = None
+    come_again_s: int | None = None
 
     @property
     def diff_bytes(self) -> int:
@@ -100,7 +105,10 @@ class UpdateResult:
 
 
 def update(
-    home: EdgeHome, retry: Retry | None = None, on_progress: OnProgress = lambda progress: None
+    home: EdgeHome,
+    retry: Retry | None = None,
+    on_progress: OnProgress = lambda progress: None,
+    is_metered: bool = False,
 ) -> UpdateResult:
     """Install what the server offers, if it offers anything.
 
@@ -108,6 +116,7 @@ def update(
         home: An enrolled home.
         retry: How patiently to wait for the server.
         on_progress: Told how far it is.
+        is_metered: The link costs money by the byte; the server may let the device wait.
 
     Raises:
         EdgeError: what was installed before is installed still (see errors.py for what to do).
@@ -118,7 +127,8 @@ def update(
     with home.locked():
         config = home.config()
         with Connection.open(config.server, retry) as server:
-            result = _Update(home, config.device_id, server, retry, on_progress).run()
+            one_pass = _Update(home, config.device_id, server, retry, on_progress, is_metered)
+            result = one_pass.run()
         return replace(result, costs=replace(result.costs, traffic=server.traffic))
 
 
@@ -131,6 +141,7 @@ class _Update:
     server: Connection
     retry: Retry
     on_progress: OnProgress
+    is_metered: bool
 
     def run(self) -> UpdateResult:
         """Follow the server; from a snapshot, if what is installed cannot be built on."""
@@ -176,18 +187,27 @@ class _Update:
         """
         before = installed.record.generation if installed else None
         held = installed.sound_files() if installed else {}
-        answer = self.server.check_in(self.device_id, before, held, available_coders())
+        answer = self.server.check_in(
+            self.device_id, before, held, available_coders(), self.is_metered
+        )
         plan = answer.plan
         if plan is None:
             if before and before.number == answer.head:
                 self._clean_up()
-            return UpdateResult(before, after=before, head=answer.head)
+            return UpdateResult(
+                before,
+                after=before,
+                head=answer.head,
+                deferral=answer.deferral,
+                come_again_s=answer.come_again_s,
+            )
         with self._attempt(plan):
             goal = goal_of(plan, installed.record if installed else None)
             files, downloaded_bytes = self._fetch(plan, held, installed)
             weights, costs = self._apply(plan, files, installed)
             verified = self._seal(goal, files, weights)
             check_health(verified.slot)
+            self._ask_leave(plan)
             self.home.slots.activate(verified)
         self._clean_up()
         return UpdateResult(
@@ -197,6 +217,7 @@ class _Update:
             steps=plan.steps,
             costs=replace(costs, downloaded_bytes=downloaded_bytes),
             is_reported=self._report_success(plan, costs.apply_s),
+            come_again_s=answer.come_again_s,
         )
 
     @contextmanager
@@ -206,7 +227,7 @@ class _Update:
         try:
             yield
         except EdgeError as error:
-            failed = Report(plan.attempt_id, 2, Outcome.FAILED, code=error.code)
+            failed = Report(plan.attempt_id, _last_sequence(plan), Outcome.FAILED, code=error.code)
             # What went wrong matters more than that the server could not be told.
             with suppress(EdgeError):
                 self.server.report(self.device_id, failed)
@@ -287,6 +308,25 @@ class _Update:
         passive.save(weights.layout, goal)
         return passive.verify(goal)
 
+    def _ask_leave(self, plan: Plan) -> None:
+        """Hear a last time whether a rollout still wants its generation.
+
+        Raises:
+            WithdrawnError: it does not.
+        """
+        if not plan.rollout_id:
+            return
+        is_withdrawn = False
+        # What is verified and healthy need not wait for a server that does not answer.
+        with suppress(EdgeError):
+            report = Report(plan.attempt_id, 2, Outcome.STARTED)
+            is_withdrawn = self.server.report(self.device_id, report)
+        if is_withdrawn:
+            raise WithdrawnError(
+                f"generation {plan.target.number} is not wanted any more: the server has stopped "
+                f"rollout {plan.rollout_id}"
+            )
+
     def _clean_up(self) -> None:
         """Remove what was downloaded; it is installed now.
 
@@ -297,13 +337,18 @@ class _Update:
             download.keep_only((), self.home.staging)
 
     def _report_success(self, plan: Plan, apply_s: float) -> bool:
-        report = Report(plan.attempt_id, 2, Outcome.COMMITTED, apply_s=apply_s)
+        report = Report(plan.attempt_id, _last_sequence(plan), Outcome.COMMITTED, apply_s=apply_s)
         try:
             self.server.report(self.device_id, report)
         except EdgeError:
             # The generation serves whether the server knows or not; the next check-in says so.
             return False
         return True
+
+
+def _last_sequence(plan: Plan) -> int:
+    """Of the report that ends an attempt: after the one that asks for leave, where there is one."""
+    return 3 if plan.rollout_id else 2
 
 
 def _calls_for_a_snapshot(error: EdgeError, installed: Installed | None) -> bool:

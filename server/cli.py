@@ -21,6 +21,8 @@ from server.errors import PublishError, ServerError
 from server.graph import graph_without_weights
 from server.home import ServerHome
 from server.publishing import diff_from_head, layout_after, publish, require_model_name
+from server.rollouts import cli as rollouts
+from server.rollouts.device_cli import device
 from server.serving import ListenAddress, serve_until_signal
 from server.status import ModelStatus, status_of
 from server.training.cli import train
@@ -188,6 +190,9 @@ def status(
 
 # Imports torch when it runs, not before: a machine that only serves need not have it.
 app.command()(train)
+app.add_typer(rollouts.app, name="rollout")
+app.command()(rollouts.rollback)
+app.add_typer(device, name="device")
 
 
 def main() -> None:

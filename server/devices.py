@@ -6,8 +6,9 @@ the service runs these in threads.
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from random import Random, SystemRandom
 
 from diffcodec import Coder
 from server.domain import (
@@ -22,6 +23,10 @@ from server.domain import (
 from server.errors import NotFoundError, RequestError, UnknownStateError
 from server.planner import plan_for
 from server.registry import Registry
+from server.registry.rollouts import Surroundings
+from server.rollouts.assignment import Assignment, assignment_of
+from server.rollouts.conditions import Case, Deferral, Reason, deferral_of
+from server.rollouts.pacing import come_again_s
 
 Clock = Callable[[], datetime]
 
@@ -41,10 +46,16 @@ class Installed:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a device that checks in is told: the newest generation and what to do, if anything."""
+    """What a device that checks in is told: the newest generation and what to do, if anything.
+
+    `deferral` says why it must wait though there is something for it, and `come_again_s` when to
+    check in next.
+    """
 
     head: int | None
     plan: Plan | None
+    deferral: Deferral | None
+    come_again_s: int
 
 
 def enroll(registry: Registry, model: str, name: str, now: Clock = utc_now) -> Device:
@@ -81,7 +92,9 @@ def check_in(
     installed: Installed | None,
     held: frozenset[bytes],
     coders: frozenset[Coder] = EVERY_DEVICE,
+    is_metered: bool = False,
     now: Clock = utc_now,
+    random: Random | None = None,
 ) -> Answer:
     """Plan the device's next update.
 
@@ -95,24 +108,36 @@ def check_in(
         installed: What it runs; None for nothing.
         held: SHA-256 of graphs and cards that it has.
         coders: What it decodes.
+        is_metered: Its link costs money by the byte.
         now: The clock.
+        random: Spreads devices in time.
 
     Raises:
         NotFoundError: no such device.
         UnknownStateError: it runs a generation that this server never made.
-        NoRouteError: nothing leads to the head.
+        NoRouteError: nothing leads to where it should go.
     """
     device = registry.device(device_id)
     running = _recognise(registry, device.model, installed)
     head = registry.head(device.model)
     time = now()
-    plan = None
-    if head is not None and head != running:
-        steps = registry.steps(device.model)
-        plan = plan_for(uuid.uuid4().hex, running, head, steps, held, coders)
     base = running.number if running is not None else None
-    registry.check_in(device_id, base, _attempt(device_id, base, plan, time), time)
-    return Answer(head.number if head is not None else None, plan)
+    around = registry.rollouts.surroundings(device_id, device.model, time)
+    member = replace(around.member, installed=base)
+    newest = head.number if head is not None else None
+    assignment = assignment_of(member, around.rollouts, newest)
+    plan = deferral = None
+    if assignment is not None:
+        plan = _plan(registry, device.model, running, assignment, held, coders)
+        deferral = _deferral(around, assignment, plan, is_metered, time)
+    if deferral is not None:
+        plan = None
+    if not registry.check_in(device_id, base, _attempt(device_id, base, plan, time), time):
+        plan = None
+        deferral = Deferral(
+            Reason.IN_FLIGHT, "as many devices are being updated as may be, or the rollout stopped"
+        )
+    return Answer(newest, plan, deferral, come_again_s(deferral, time, random or SystemRandom()))
 
 
 def report(registry: Registry, report: Report, now: Clock = utc_now) -> AttemptState:
@@ -143,9 +168,51 @@ def _recognise(registry: Registry, model: str, installed: Installed | None) -> G
     return generation
 
 
+def _plan(
+    registry: Registry,
+    model: str,
+    running: Generation | None,
+    assignment: Assignment,
+    held: frozenset[bytes],
+    coders: frozenset[Coder],
+) -> Plan | None:
+    target = registry.generation(model, assignment.target)
+    plan = plan_for(uuid.uuid4().hex, running, target, registry.steps(model), held, coders)
+    if plan is None or assignment.rollout is None:
+        return plan
+    return replace(plan, rollout_id=assignment.rollout.rollout_id)
+
+
+def _deferral(
+    around: Surroundings,
+    assignment: Assignment,
+    plan: Plan | None,
+    is_metered: bool,
+    time: datetime,
+) -> Deferral | None:
+    """Why the device must wait with a plan, if anything says so."""
+    rollout = assignment.rollout
+    case = Case(
+        now=time,
+        attributes=around.member.attributes,
+        is_metered=is_metered,
+        plan_bytes=plan.length if plan is not None else 0,
+        used_bytes=around.used_bytes,
+        budget_bytes=around.budget_bytes,
+        tries=around.tries.get(rollout.rollout_id, 0) if rollout is not None else 0,
+    )
+    return deferral_of(rollout.policy if rollout is not None else None, case)
+
+
 def _attempt(device_id: str, base: int | None, plan: Plan | None, time: datetime) -> Attempt | None:
     if plan is None:
         return None
     return Attempt(
-        plan.attempt_id, device_id, base, plan.target.number, AttemptState.PLANNED, created_at=time
+        plan.attempt_id,
+        device_id,
+        base,
+        plan.target.number,
+        AttemptState.PLANNED,
+        created_at=time,
+        rollout_id=plan.rollout_id,
     )

@@ -90,7 +90,8 @@ class Step:
 class Plan:
     """What one device is told to do.
 
-    `graph` and `card` are None when the device keeps what it has.
+    `graph` and `card` are None when the device keeps what it has. `rollout_id` names the rollout
+    that wants it so; None where no rollout decides.
     """
 
     attempt_id: str
@@ -98,6 +99,13 @@ class Plan:
     steps: tuple[Step, ...]
     graph: Blob | None
     card: Blob | None
+    rollout_id: str | None = None
+
+    @property
+    def length(self) -> int:
+        """Bytes of all files that it names."""
+        named = [step.diff for step in self.steps] + [self.graph, self.card]
+        return sum(blob.length for blob in dict.fromkeys(named) if blob is not None)
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,18 @@ class AttemptState(StrEnum):
         return self not in OPEN_STATES
 
 
+class EndCode(StrEnum):
+    """Codes of attempts that the server itself sets or looks at; devices have more.
+
+    The last one tells nothing of a generation: the device could not reach the server.
+    """
+
+    TIMED_OUT = "TIMED_OUT"
+    WITHDRAWN = "WITHDRAWN"
+    RESTARTED = "RESTARTED"
+    SERVER_UNAVAILABLE = "SERVER_UNAVAILABLE"
+
+
 class Outcome(StrEnum):
     """What a report says about an attempt."""
 
@@ -150,7 +170,10 @@ TRANSITIONS: Mapping[tuple[AttemptState, Outcome], AttemptState] = {
 
 @dataclass(frozen=True)
 class Attempt:
-    """One device's way from `base` (None: nothing installed) to `target`."""
+    """One device's way from `base` (None: nothing installed) to `target`.
+
+    `rollout_id` names the rollout that sent it, if one did, and `code` why it failed or was ended.
+    """
 
     attempt_id: str
     device_id: str
@@ -158,6 +181,8 @@ class Attempt:
     target: int
     state: AttemptState
     created_at: datetime
+    rollout_id: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ ServerError
 │   ├── HomeError        a folder is not a server home, or not one of this version
 │   ├── SettingError     an address, a URL or an option cannot be used
 │   ├── PublishError     a diff, graph or card cannot become part of this model's line
-│   └── RequestError     a request that no device of ours would send
+│   ├── RequestError     a request that no device of ours would send
+│   └── RolloutError     a rollout that nobody can have meant
 ├── NotFoundError        no such model, generation, device, attempt or blob
 ├── OffsetError          a read starts beyond the end of its blob
 ├── UnknownStateError    the device runs something that this server never made: install anew
 ├── NoRouteError         no diff or snapshot leads to the head: publish one
 ├── ConflictError        somebody else was faster: look again, then retry
+├── BusyError            too many calls at once: come again when it says
 └── StorageError         the machine fails, not the request: retry later
     ├── RegistryError    the database
     └── ArtifactError    a blob is missing, cannot be read or written, or its bytes have changed
@@ -43,6 +45,10 @@ class RequestError(InputError):
     """A request that is malformed in itself, whatever the server holds."""
 
 
+class RolloutError(InputError):
+    """A rollout whose values are wrong or contradict each other."""
+
+
 class NotFoundError(ServerError):
     """No such model, generation, device, attempt or blob."""
 
@@ -61,6 +67,10 @@ class NoRouteError(ServerError):
 
 class ConflictError(ServerError):
     """Another writer was faster; nothing was changed."""
+
+
+class BusyError(ServerError):
+    """Too many calls at once; nothing was done."""
 
 
 class StorageError(ServerError):

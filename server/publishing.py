@@ -11,6 +11,7 @@ Not for: deciding what the weights should be (server.training, or the caller).
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import EllipsisType
 
@@ -124,6 +125,39 @@ def publish(
     # The registry takes the next number and no other: who built on an older head loses here.
     home.registry.add_generation(generation, steps)
     return generation
+
+
+def add_direct_steps(home: ServerHome, model: str, target: int, starts: Iterable[int]) -> int:
+    """Offer one diff from older generations to one that is there, each where that saves bytes.
+
+    Args:
+        home: Where to.
+        model: The line of generations.
+        target: Where the diffs lead.
+        starts: Where they begin. One from where such a diff begins already is passed over, and
+            one with a tensor that shrinks on the way.
+
+    Returns:
+        How many files were added.
+
+    Raises:
+        NotFoundError: a generation does not exist.
+        CodecError: a diff on the way is not sound.
+        StorageError: disk or database failed.
+    """
+    known = {step.base for step in home.registry.steps(model) if step.target == target}
+    wanted = [start for start in starts if start not in known]
+    if not wanted:
+        return 0
+    generation = home.registry.generation(model, target)
+    weights = weights_of(home, model, target)
+    steps: list[Step] = []
+    for start in wanted:
+        with suppress(LayoutError):
+            steps += _direct_steps(home, generation, start, weights, ())
+    for step in steps:
+        home.registry.add_step(model, step)
+    return len(steps)
 
 
 def require_model_name(name: str) -> None:

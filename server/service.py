@@ -6,8 +6,9 @@ status is said once, in STATUS_CODES. No gRPC compression: the blobs are compres
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from random import Random, SystemRandom
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from server.domain import (
     DIGEST_BYTES,
     EVERY_DEVICE,
     LONGEST_NAME,
+    AttemptState,
     Blob,
     Outcome,
     Plan,
@@ -29,6 +31,7 @@ from server.domain import (
     Step,
 )
 from server.errors import (
+    BusyError,
     ConflictError,
     InputError,
     NoRouteError,
@@ -41,6 +44,7 @@ from server.errors import (
     UnknownStateError,
 )
 from server.registry import Registry
+from server.rollouts.ticking import judge
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,11 @@ READ_BYTES = 4 * CHUNK_BYTES
 LONGEST_CODE = 64
 MOST_HELD = 64
 LARGEST_COUNT = 2**63 - 1  # what a BIGINT column holds
+# Check-ins under way in one process. A fleet that wakes at once is answered in turns: what waits
+# longer than a device's deadline would be worked off for nobody.
+MOST_CHECK_INS = 256
+RETRY_AFTER = "retry-after-s"
+RETRY_AFTER_S = (5.0, 60.0)
 
 # The first class that fits, so the special ones stand before their bases.
 STATUS_CODES: tuple[tuple[type[ServerError], grpc.StatusCode], ...] = (
@@ -62,6 +71,7 @@ STATUS_CODES: tuple[tuple[type[ServerError], grpc.StatusCode], ...] = (
     (UnknownStateError, grpc.StatusCode.FAILED_PRECONDITION),
     (NoRouteError, grpc.StatusCode.FAILED_PRECONDITION),
     (ConflictError, grpc.StatusCode.ABORTED),
+    (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (RegistryError, grpc.StatusCode.UNAVAILABLE),
     (StorageError, grpc.StatusCode.DATA_LOSS),
     (ServerError, grpc.StatusCode.INTERNAL),
@@ -79,8 +89,15 @@ CODERS = {number: coder for coder, number in CODER_NUMBERS.items()}
 class DeviceService(device_pb2_grpc.DeviceServiceServicer):
     """Enrolment, check-ins and reports."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        most_check_ins: int = MOST_CHECK_INS,
+        random: Random | None = None,
+    ) -> None:
         self._registry = registry
+        self._free_check_ins = most_check_ins
+        self._random = random or SystemRandom()
 
     async def Enroll(  # noqa: N802 - the name of the rpc
         self, request: device_pb2.EnrollRequest, context: Context
@@ -101,14 +118,17 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         """Plan a device's next update."""
         async with _status_of_errors(context):
             _require_text("device_id", request.device_id, LONGEST_NAME)
-            answer = await asyncio.to_thread(
-                devices.check_in,
-                self._registry,
-                request.device_id,
-                _installed_from(request),
-                _held_from(request),
-                _coders_from(request),
-            )
+            with self._one_of_few(context):
+                answer = await asyncio.to_thread(
+                    devices.check_in,
+                    self._registry,
+                    request.device_id,
+                    _installed_from(request),
+                    _held_from(request),
+                    _coders_from(request),
+                    request.is_metered,
+                    random=self._random,
+                )
             if answer.plan is not None:
                 log.info(
                     "device %s: attempt %s to generation %d",
@@ -124,8 +144,9 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         """Record how an attempt goes."""
         async with _status_of_errors(context):
             report = _report_from(request)
+            state = None
             if report is not None:
-                state = await asyncio.to_thread(devices.report, self._registry, report)
+                state = await asyncio.to_thread(_record, self._registry, report)
                 log.info(
                     "attempt %s: report %d says %s %s, now %s",
                     report.attempt_id,
@@ -134,7 +155,20 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
                     report.code,
                     state,
                 )
-            return device_pb2.ReportResponse()
+            return device_pb2.ReportResponse(is_withdrawn=state is AttemptState.SUPERSEDED)
+
+    @contextmanager
+    def _one_of_few(self, context: Context) -> Iterator[None]:
+        """Take part in the check-ins under way, or be told when to come again."""
+        if self._free_check_ins < 1:
+            seconds = round(self._random.uniform(*RETRY_AFTER_S))
+            context.set_trailing_metadata(((RETRY_AFTER, str(seconds)),))
+            raise BusyError(f"too many check-ins at once: come again in {seconds} s")
+        self._free_check_ins -= 1
+        try:
+            yield
+        finally:
+            self._free_check_ins += 1
 
 
 class ContentService(content_pb2_grpc.ContentServiceServicer):
@@ -170,6 +204,14 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
                 )
             for at in range(0, len(block), CHUNK_BYTES):
                 yield block[at : at + CHUNK_BYTES]
+
+
+def _record(registry: Registry, report: Report) -> AttemptState:
+    """Hear a report; a failure is judged at once, not at the next tick."""
+    state = devices.report(registry, report)
+    if state is AttemptState.FAILED:
+        judge(registry, report.attempt_id, devices.utc_now())
+    return state
 
 
 @asynccontextmanager
@@ -247,9 +289,12 @@ def _require_digest(field: str, value: bytes) -> None:
 
 
 def _check_in_response(answer: Answer) -> device_pb2.CheckInResponse:
-    response = device_pb2.CheckInResponse(head=answer.head)
+    response = device_pb2.CheckInResponse(head=answer.head, check_in_after_s=answer.come_again_s)
     if answer.plan is not None:
         response.plan.CopyFrom(_plan_message(answer.plan))
+    if answer.deferral is not None:
+        response.deferral.reason = answer.deferral.reason
+        response.deferral.detail = answer.deferral.detail
     return response
 
 
@@ -261,6 +306,7 @@ def _plan_message(plan: Plan) -> device_pb2.Plan:
         steps=[_step_message(step) for step in plan.steps],
         graph=_blob_message(plan.graph),
         card=_blob_message(plan.card),
+        rollout_id=plan.rollout_id or "",
     )
 
 

@@ -10,6 +10,7 @@ few seconds to end. Until there is TLS it listens on loopback only. Never import
 import asyncio
 import ipaddress
 import os
+import random
 import re
 import signal
 import socket
@@ -24,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
 from server.errors import SettingError
 from server.home import ServerHome
+from server.rollouts.ticking import keep_ticking
 from server.service import ContentService, DeviceService
 
 GRACE_S = 5.0
@@ -120,12 +122,17 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
 async def serving(
     home: ServerHome, listen: str, grace_s: float = GRACE_S
 ) -> AsyncIterator[RunningServer]:
-    """Serve a home for as long as the block runs."""
+    """Serve a home, and let its rollouts go on, for as long as the block runs."""
     server = await start(home, listen)
+    stopped = asyncio.Event()
+    spread = random.SystemRandom()
+    ticking = asyncio.create_task(keep_ticking(home, stopped, lambda: spread.uniform(0.5, 1.5)))
     try:
         yield server
     finally:
         await server.stop(grace_s)
+        stopped.set()
+        await ticking
 
 
 async def serve_until_signal(

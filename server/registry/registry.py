@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -20,6 +20,7 @@ from server.domain import (
     AttemptState,
     Blob,
     Device,
+    EndCode,
     Generation,
     Model,
     Report,
@@ -28,6 +29,7 @@ from server.domain import (
 )
 from server.errors import ConflictError, NotFoundError, RegistryError
 from server.registry import database
+from server.registry.rollouts import RolloutRegistry, add_bytes, admits
 from server.registry.rows import (
     AttemptRow,
     BlobRow,
@@ -76,6 +78,11 @@ class Registry:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    @property
+    def rollouts(self) -> RolloutRegistry:
+        """Rollouts, and what they know of devices, in the same database."""
+        return RolloutRegistry(self._reading, self._writing)
 
     # ---- models, generations, steps
 
@@ -218,7 +225,7 @@ class Registry:
 
     def check_in(
         self, device_id: str, installed: int | None, attempt: Attempt | None, now: datetime
-    ) -> None:
+    ) -> bool:
         """Record what a device runs, end what it gave up, and open its new attempt.
 
         A device that checks in without having reached the target of an open attempt has given
@@ -231,6 +238,10 @@ class Registry:
             installed: What it runs, proven by its digest; None for nothing.
             attempt: What it is told to do, if anything.
             now: The time.
+
+        Returns:
+            Whether the attempt was opened: a rollout may have been stopped meanwhile, or have as
+            many under way as it may. True where there was none to open.
         """
         with self._writing() as session:
             session.execute(
@@ -243,7 +254,13 @@ class Registry:
             )
             reached = left_open.where(AttemptRow.target == installed)
             session.execute(reached.values(state=AttemptState.COMMITTED, ended_at=now))
-            session.execute(left_open.values(state=AttemptState.SUPERSEDED, ended_at=now))
+            # What a device began and gave up counts as a try; what it never began does not.
+            began = AttemptRow.state == AttemptState.STARTED
+            code = case((began, EndCode.RESTARTED.value))
+            given_up = left_open.values(state=AttemptState.SUPERSEDED, code=code, ended_at=now)
+            session.execute(given_up)
+            if attempt is not None and not admits(session, attempt):
+                return False
             if attempt is not None:
                 session.add(
                     AttemptRow(
@@ -253,8 +270,10 @@ class Registry:
                         target=attempt.target,
                         state=attempt.state,
                         created_at=attempt.created_at,
+                        rollout_id=attempt.rollout_id,
                     )
                 )
+            return True
 
     def attempt(self, attempt_id: str) -> Attempt:
         """One attempt.
@@ -267,7 +286,14 @@ class Registry:
             if row is None:
                 raise NotFoundError(f"expected a known attempt, found {attempt_id!r}")
             return Attempt(
-                row.attempt_id, row.device_id, row.base, row.target, row.state, row.created_at
+                row.attempt_id,
+                row.device_id,
+                row.base,
+                row.target,
+                row.state,
+                row.created_at,
+                row.rollout_id,
+                row.code,
             )
 
     def report(self, report: Report, now: datetime) -> AttemptState:
@@ -290,10 +316,11 @@ class Registry:
                 )
             if session.get(ReportRow, (report.attempt_id, report.sequence)) is not None:
                 return attempt.state
+            add_bytes(session, report, now)
             session.add(_report_row(report, now))
             reached = next_state(attempt.state, report.outcome)
             if reached is not attempt.state:
-                _move(session, attempt, reached, now)
+                _move(session, attempt, reached, report.code or None, now)
             return reached
 
     def device_counts(self, model: str) -> dict[int | None, int]:
@@ -421,12 +448,14 @@ def _report_row(report: Report, now: datetime) -> ReportRow:
     )
 
 
-def _move(session: Session, attempt: AttemptRow, reached: AttemptState, now: datetime) -> None:
+def _move(
+    session: Session, attempt: AttemptRow, reached: AttemptState, code: str | None, now: datetime
+) -> None:
     seen = attempt.state
     moved = session.scalar(
         update(AttemptRow)
         .where(AttemptRow.attempt_id == attempt.attempt_id, AttemptRow.state == seen)
-        .values(state=reached, ended_at=now if reached.is_final else None)
+        .values(state=reached, code=code, ended_at=now if reached.is_final else None)
         .returning(AttemptRow.attempt_id)
     )
     if moved is None:

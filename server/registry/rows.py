@@ -174,9 +174,12 @@ class AttemptRow(Row):
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.device_id"), index=True)
     base: Mapped[int | None]
     target: Mapped[int]
-    state: Mapped[AttemptState] = mapped_column(_enum(AttemptState, "attempt_state"))
+    state: Mapped[AttemptState] = mapped_column(_enum(AttemptState, "attempt_state"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # No foreign key: SQLite adds one only by copying the table, which reports refer to.
+    rollout_id: Mapped[str | None] = mapped_column(String(ID_LENGTH), index=True)
+    code: Mapped[str | None] = mapped_column(String(CODE_LENGTH))
 
 
 class ReportRow(Row):

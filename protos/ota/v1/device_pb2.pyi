@@ -119,7 +119,10 @@ class CheckInRequest(_message.Message):
     INSTALLED_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     CODERS_FIELD_NUMBER: _builtins.int
+    IS_METERED_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
+    is_metered: _builtins.bool
+    """The device's link costs money by the byte."""
     @_builtins.property
     def installed(self) -> Global___InstalledGeneration:
         """Unset: the device holds no model yet."""
@@ -139,10 +142,11 @@ class CheckInRequest(_message.Message):
         installed: Global___InstalledGeneration | None = ...,
         held: _abc.Iterable[_builtins.bytes] | None = ...,
         coders: _abc.Iterable[_diff_pb2.Coder.ValueType] | None = ...,
+        is_metered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["installed", b"installed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coders", b"coders", "device_id", b"device_id", "held", b"held", "installed", b"installed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coders", b"coders", "device_id", b"device_id", "held", b"held", "installed", b"installed", "is_metered", b"is_metered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -191,10 +195,15 @@ class Plan(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     GRAPH_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     generation: _builtins.int
     """The generation that the device reaches in the end."""
     digest: _builtins.bytes
+    rollout_id: _builtins.str
+    """The rollout that wants it so. Empty: none decides for this model. Otherwise the device reports
+    STARTED once more before it activates the generation, and heeds the answer.
+    """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]: ...
     @_builtins.property
@@ -210,14 +219,41 @@ class Plan(_message.Message):
         steps: _abc.Iterable[Global___Step] | None = ...,
         graph: _content_pb2.Blob | None = ...,
         card: _content_pb2.Blob | None = ...,
+        rollout_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "graph", b"graph"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "card", b"card", "digest", b"digest", "generation", b"generation", "graph", b"graph", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "card", b"card", "digest", b"digest", "generation", b"generation", "graph", b"graph", "rollout_id", b"rollout_id", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class Deferral(_message.Message):
+    """Why a device must wait although there is something for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """A stable word: outside-window, metered, monthly-bytes, in-flight, attempts."""
+    detail: _builtins.str
+    """For people: what was expected and what was found."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deferral: _TypeAlias = Deferral  # noqa: Y015
 
 @_typing.final
 class CheckInResponse(_message.Message):
@@ -225,21 +261,31 @@ class CheckInResponse(_message.Message):
 
     HEAD_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
+    CHECK_IN_AFTER_S_FIELD_NUMBER: _builtins.int
+    DEFERRAL_FIELD_NUMBER: _builtins.int
     head: _builtins.int
     """The newest generation, 0-based. Unset: the model has none yet."""
+    check_in_after_s: _builtins.int
+    """When to check in again, spread at random over the devices."""
     @_builtins.property
     def plan(self) -> Global___Plan:
-        """Unset: there is nothing to do."""
+        """Unset: there is nothing to do now."""
+
+    @_builtins.property
+    def deferral(self) -> Global___Deferral:
+        """Unset: nothing holds the device back."""
 
     def __init__(
         self,
         *,
         head: _builtins.int | None = ...,
         plan: Global___Plan | None = ...,
+        check_in_after_s: _builtins.int = ...,
+        deferral: Global___Deferral | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "head", b"head", "plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "deferral", b"deferral", "head", b"head", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "head", b"head", "plan", b"plan"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head", b"_head", "check_in_after_s", b"check_in_after_s", "deferral", b"deferral", "head", b"head", "plan", b"plan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__head: _TypeAlias = _typing.Literal["head"]  # noqa: Y015
     _WhichOneofArgType__head: _TypeAlias = _typing.Literal["_head", b"_head"]  # noqa: Y015
@@ -293,12 +339,19 @@ Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
 class ReportResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    IS_WITHDRAWN_FIELD_NUMBER: _builtins.int
+    is_withdrawn: _builtins.bool
+    """The attempt is not wanted any more: its rollout was paused or aborted, or another attempt took
+    its place. Honoured until the generation is activated.
+    """
     def __init__(
         self,
+        *,
+        is_withdrawn: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_withdrawn", b"is_withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class DeviceServiceStub:
     """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
-    FAILED_PRECONDITION (the device runs something that the server does not know).
+    FAILED_PRECONDITION (the device runs something that the server does not know),
+    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
 
     def __init__(self, channel):
@@ -55,7 +56,8 @@ class DeviceServiceStub:
 
 class DeviceServiceServicer:
     """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
-    FAILED_PRECONDITION (the device runs something that the server does not know).
+    FAILED_PRECONDITION (the device runs something that the server does not know),
+    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
 
     def Enroll(self, request, context):
@@ -104,7 +106,8 @@ def add_DeviceServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class DeviceService:
     """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
-    FAILED_PRECONDITION (the device runs something that the server does not know).
+    FAILED_PRECONDITION (the device runs something that the server does not know),
+    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class DeviceServiceStub:
     """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
-    FAILED_PRECONDITION (the device runs something that the server does not know).
+    FAILED_PRECONDITION (the device runs something that the server does not know),
+    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
 
     @_typing.overload
@@ -42,7 +43,8 @@ class DeviceServiceStub:
 @_typing.type_check_only
 class DeviceServiceAsyncStub(DeviceServiceStub):
     """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
-    FAILED_PRECONDITION (the device runs something that the server does not know).
+    FAILED_PRECONDITION (the device runs something that the server does not know),
+    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -52,7 +54,8 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
 
 class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
-    FAILED_PRECONDITION (the device runs something that the server does not know).
+    FAILED_PRECONDITION (the device runs something that the server does not know),
+    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
 
     @_abc_1.abstractmethod

@@ -25,6 +25,7 @@ CHUNK_BYTES = 512
 """Small, so that a small diff takes several messages."""
 
 ChangePlan = Callable[[device_pb2.Plan], None]
+ChangeAnswer = Callable[[device_pb2.CheckInResponse], None]
 ChangeStream = Callable[[bytes, Iterator[bytes]], Iterator[bytes]]
 """Takes the blob's SHA-256 and the honest chunks. Raising CutError breaks the stream off."""
 
@@ -35,10 +36,16 @@ class CutError(Exception):
 
 @dataclass
 class Lie:
-    """What the server does wrong; nothing by default."""
+    """What the server does wrong; nothing by default.
+
+    `withdrawn_from` is the sequence from which on reports are answered that nobody wants it any
+    more.
+    """
 
     plan: ChangePlan = lambda plan: None
+    answer: ChangeAnswer = lambda answer: None
     stream: ChangeStream = lambda sha256, chunks: chunks
+    withdrawn_from: int | None = None
     failing_calls: int = 0
     status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     details: str = "told to fail"
@@ -201,12 +208,17 @@ class _Devices(device_pb2_grpc.DeviceServiceServicer):
                 if is_held and installed is not None:
                     plan.ClearField(kept)
             server.lie.plan(plan)
-        return device_pb2.CheckInResponse(head=len(server.generations) - 1, plan=plan)
+        answer = device_pb2.CheckInResponse(head=len(server.generations) - 1, plan=plan)
+        server.lie.answer(answer)
+        return answer
 
     def Report(self, request, context):  # noqa: N802
         self.server.maybe_fail(context)
         self.server.reports.append(request)
-        return device_pb2.ReportResponse()
+        withdrawn_from = self.server.lie.withdrawn_from
+        return device_pb2.ReportResponse(
+            is_withdrawn=withdrawn_from is not None and request.sequence >= withdrawn_from
+        )
 
 
 class _Contents(content_pb2_grpc.ContentServiceServicer):

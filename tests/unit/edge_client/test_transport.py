@@ -10,6 +10,7 @@ from edge_client.address import ServerAddress
 from edge_client.errors import (
     EdgeError,
     OfferError,
+    ServerBusyError,
     ServerFaultError,
     ServerUnavailableError,
     UnknownDeviceError,
@@ -130,7 +131,7 @@ STATUSES = [
     (grpc.StatusCode.NOT_FOUND, UnknownDeviceError),
     (grpc.StatusCode.INVALID_ARGUMENT, ServerFaultError),
     (grpc.StatusCode.INTERNAL, ServerFaultError),
-    (grpc.StatusCode.RESOURCE_EXHAUSTED, ServerFaultError),
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, ServerBusyError),
     (grpc.StatusCode.UNIMPLEMENTED, ServerFaultError),
 ]
 

@@ -1,0 +1,143 @@
+"""A rollout as people and programs want to see it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.table import Table
+
+from server.registry import Registry
+from server.rollouts.rollout import Counts, Rollout
+from server.rollouts.states import State
+
+
+@dataclass(frozen=True)
+class Report:
+    """A rollout, what its devices did, how their attempts failed, and who takes it back."""
+
+    rollout: Rollout
+    counts: Counts
+    failures: dict[str, int]
+    undone_by: str | None
+
+
+def report_of(registry: Registry, rollout: Rollout) -> Report:
+    """Look at a rollout."""
+    undo = registry.rollouts.undoing(rollout.rollout_id)
+    return Report(
+        rollout,
+        registry.rollouts.counts(rollout),
+        registry.rollouts.failures(rollout.rollout_id),
+        undo.rollout_id if undo is not None else None,
+    )
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """The fields of `rollout status --json`; times are ISO 8601, durations are seconds."""
+    rollout, counts, progress = report.rollout, report.counts, report.rollout.progress
+    policy = rollout.policy
+    return {
+        "rollout": rollout.rollout_id,
+        "model": rollout.model,
+        "channel": str(rollout.channel),
+        "target": rollout.target,
+        "base": rollout.base,
+        "state": str(rollout.state),
+        "reason": progress.reason,
+        "phase": progress.phase + 1 if _has_begun(rollout) else None,
+        "phases": [str(phase) for phase in rollout.phases],
+        "phase_devices": progress.devices,
+        "on_target": progress.already + counts.on_target,
+        "succeeded": counts.succeeded,
+        "failed": counts.failed,
+        "in_flight": counts.in_flight,
+        "failures": report.failures,
+        "groups": [f"{key}={value}" for key, value in rollout.groups],
+        "only_from": rollout.only_from,
+        "undoes": rollout.undoes,
+        "undone_by": report.undone_by,
+        "starts_at": _time(progress.starts_at),
+        "entered_at": _time(progress.entered_at),
+        "created_at": _time(rollout.created_at),
+        "policy": {
+            "success_threshold": policy.success_threshold,
+            "failure_threshold": policy.failure_threshold,
+            "minimum_sample": policy.minimum_sample,
+            "soak_s": policy.soak.total_seconds(),
+            "attempt_timeout_s": policy.attempt_timeout.total_seconds(),
+            "maximum_attempts": policy.maximum_attempts,
+            "maximum_in_flight": policy.maximum_in_flight,
+            "windows": [str(window) for window in policy.windows],
+            "metered_bytes": policy.metered_bytes,
+            "monthly_bytes": policy.monthly_bytes,
+            "on_failure": str(policy.on_failure),
+        },
+    }
+
+
+def as_table(reports: Iterable[Report]) -> Table:
+    """One line a rollout."""
+    table = Table()
+    for header in ("rollout", "model", "to", "state"):
+        table.add_column(header, no_wrap=True)
+    for header in ("phase", "on target", "failed"):
+        table.add_column(header)
+    for report in reports:
+        rollout = report.rollout
+        table.add_row(
+            rollout.rollout_id,
+            rollout.model,
+            str(rollout.target),
+            str(rollout.state),
+            _phase(rollout),
+            _on_target(report),
+            str(report.counts.failed),
+        )
+    return table
+
+
+def as_page(report: Report) -> Table:
+    """One rollout, one line a fact."""
+    rollout = report.rollout
+    coming_from = "nothing" if rollout.base is None else f"generation {rollout.base}"
+    table = Table(show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in (
+        ("rollout", rollout.rollout_id),
+        ("brings", f"generation {rollout.target} of {rollout.model}, from {coming_from}"),
+        ("to", ", ".join([str(rollout.channel), *(f"{k}={v}" for k, v in rollout.groups)])),
+        ("state", str(rollout.state)),
+        ("why", _why(report)),
+        ("phase", _phase(rollout)),
+        ("on target", _on_target(report)),
+        ("failed", str(report.counts.failed)),
+        ("in flight", str(report.counts.in_flight)),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _on_target(report: Report) -> str:
+    progress = report.rollout.progress
+    return f"{progress.already + report.counts.on_target} of {progress.devices}"
+
+
+def _why(report: Report) -> str:
+    codes = ", ".join(f"{n} {code or 'without a code'}" for code, n in report.failures.items())
+    undone = f"taken back by {report.undone_by}" if report.undone_by else ""
+    return "; ".join(part for part in (report.rollout.progress.reason, codes, undone) if part)
+
+
+def _phase(rollout: Rollout) -> str:
+    if not _has_begun(rollout):
+        return " ".join(map(str, rollout.phases))
+    return f"{rollout.progress.phase + 1}/{len(rollout.phases)} ({rollout.phase})"
+
+
+def _has_begun(rollout: Rollout) -> bool:
+    return rollout.progress.judged_since is not None and rollout.state is not State.DRAFT
+
+
+def _time(time: datetime | None) -> str | None:
+    return time.isoformat(timespec="seconds") if time is not None else None
