@@ -3,6 +3,9 @@
 EdgeError
 ├── RetryLaterError             nothing is wrong with the offer or the device: try again later
 │   ├── ServerUnavailableError  nobody answers, or not in time
+│   │   ├── CertificateRefusedError  the server does not take our certificate
+│   │   └── UntrustedServerError     its certificate is not the fleet's, or for another name
+│   ├── NotYetAcceptedError     an operator has not decided on our key
 │   ├── ServerFaultError        the server answers, but with a failure of its own
 │   ├── DiskFullError           make room first
 │   ├── StorageError            the disk or its permissions fail
@@ -24,6 +27,8 @@ EdgeError
     ├── ListError               a list of recordings cannot be read
     ├── NoGenerationError       nothing is installed yet: update first
     ├── NoCardError             what is installed is a model for another program
+    ├── CredentialError         ca.pem, our key or our certificate cannot be used
+    ├── AccessDeniedError       our key was rejected or revoked, or may not do this
     ├── UnknownDeviceError      the server does not know this device or model
     └── UnknownGenerationError  the server knows no way on from what this device runs
 
@@ -52,6 +57,24 @@ class ServerUnavailableError(RetryLaterError):
     """Nobody answers at the server's address, or not before the deadline."""
 
     code = "SERVER_UNAVAILABLE"
+
+
+class CertificateRefusedError(ServerUnavailableError):
+    """The server answers and ends the handshake: it does not take this device's certificate."""
+
+    code = "CERTIFICATE_REFUSED"
+
+
+class UntrustedServerError(ServerUnavailableError):
+    """Whoever answers has no certificate of the fleet for the name that was called."""
+
+    code = "UNTRUSTED_SERVER"
+
+
+class NotYetAcceptedError(RetryLaterError):
+    """An operator has to accept this device's key first."""
+
+    code = "NOT_YET_ACCEPTED"
 
 
 class ServerFaultError(RetryLaterError):
@@ -133,7 +156,7 @@ class ConfigurationError(EdgeError):
 
 
 class AddressError(ConfigurationError):
-    """A server address that is not HOST:PORT on loopback."""
+    """A server address that is not HOST:PORT."""
 
 
 class HomeError(ConfigurationError):
@@ -164,6 +187,18 @@ class NoGenerationError(ConfigurationError):
 
 class NoCardError(ConfigurationError):
     """The installed model lacks the graph or the card that recognition needs."""
+
+
+class CredentialError(ConfigurationError):
+    """The fleet's ca.pem, this device's key or its certificate is missing or damaged."""
+
+    code = "CREDENTIAL"
+
+
+class AccessDeniedError(ConfigurationError):
+    """The server knows this device's key and refuses it, or refuses it this call."""
+
+    code = "ACCESS_DENIED"
 
 
 class UnknownDeviceError(ConfigurationError):

@@ -10,6 +10,10 @@ ServerError
 ├── OffsetError          a read starts beyond the end of its blob
 ├── UnknownStateError    the device runs something that this server never made: install anew
 ├── NoRouteError         no diff or snapshot leads to the head: publish one
+├── AccessError          who calls may not
+│   ├── UnknownCallerError   the certificate's key is nobody's here: enrol
+│   └── ForbiddenError   known, but revoked, decommissioned, or without this right
+├── FullError            a limit is reached: retry much later, or mend it
 ├── ConflictError        somebody else was faster: look again, then retry
 └── StorageError         the machine fails, not the request: retry later
     ├── RegistryError    the database
@@ -57,6 +61,22 @@ class UnknownStateError(ServerError):
 
 class NoRouteError(ServerError):
     """No diff or snapshot leads to the generation that a device should reach."""
+
+
+class AccessError(ServerError):
+    """Who calls may not do this."""
+
+
+class UnknownCallerError(AccessError):
+    """The key of the caller's certificate is nobody's here."""
+
+
+class ForbiddenError(AccessError):
+    """The caller is known, but revoked, decommissioned, or may do other things only."""
+
+
+class FullError(ServerError):
+    """A limit that protects the server is reached; nothing was changed."""
 
 
 class ConflictError(ServerError):
