@@ -293,11 +293,12 @@ class Connection:
         except grpc.RpcError as error:
             raise self._translate(error, missing=UnknownDeviceError) from error
 
-    def _handshake_failure(self, detail: str) -> ServerUnavailableError | None:
+    def _handshake_failure(self, told: str) -> ServerUnavailableError | None:
         """What is likely wrong where somebody answers, and the handshake fails; None elsewhere."""
-        if self._meter.connect_failure is not None or not detail.startswith(HANDSHAKE_FAILED):
+        if self._meter.connect_failure is not None or not told.startswith(HANDSHAKE_FAILED):
             return None
-        if any(words in detail for words in NOT_TRUSTED):
+        detail = one_line(told.rpartition("last error: ")[2])
+        if any(words in told for words in NOT_TRUSTED):
             return UntrustedServerError(
                 f"expected the server at {self._server} to have a certificate of the fleet in "
                 f"ca.pem, for the name {self._server.host}, found another: {detail}"
@@ -316,7 +317,7 @@ class Connection:
         )
         detail = one_line(told)
         if code is grpc.StatusCode.UNAVAILABLE:
-            refused = self._handshake_failure(detail)
+            refused = self._handshake_failure(told)
             if refused is not None:
                 return refused
             reason = self._meter.connect_failure or detail
@@ -341,7 +342,8 @@ class Connection:
 
 HANDSHAKE_FAILED = "failed to connect to all addresses"
 """How gRPC begins to say that there was no connection to make a call on; it has no code for it."""
-NOT_TRUSTED = ("CERTIFICATE_VERIFY_FAILED", "certificate signature failure", "peer certificate")
+NOT_TRUSTED = ("Tls handshake failed", "verification check failed")
+"""What it says where this side ends the handshake, for what the server has shown."""
 
 
 def _channel(server: ServerAddress, credential: Credential, meter: Meter) -> grpc.Channel:

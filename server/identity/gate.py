@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
+from inspect import isasyncgenfunction
 from typing import Any
 
 import grpc
@@ -69,9 +70,10 @@ class Gate(grpc.aio.ServerInterceptor):
             or handler.stream_unary
             or handler.stream_stream
         )
-        kind, guard = _KINDS[(handler.request_streaming, handler.response_streaming)]
+        kind = _KINDS[(handler.request_streaming, handler.response_streaming)]
         return kind(
-            many if guard == "many" else one,
+            # A stream is a generator, or else a coroutine that writes to the context.
+            many if isasyncgenfunction(inner) else one,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -118,10 +120,10 @@ class Gate(grpc.aio.ServerInterceptor):
 
 
 _KINDS = {
-    (False, False): (grpc.unary_unary_rpc_method_handler, "one"),
-    (False, True): (grpc.unary_stream_rpc_method_handler, "many"),
-    (True, False): (grpc.stream_unary_rpc_method_handler, "one"),
-    (True, True): (grpc.stream_stream_rpc_method_handler, "many"),
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
 }
 
 
