@@ -6,6 +6,7 @@ with grpc.secure_channel(address, credential.for_channel()) as channel: ...
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 from cryptography import x509
@@ -18,6 +19,8 @@ from server.identity.authority import CREDENTIAL_NAME, Authority
 from server.identity.certificates import Pair, key_sha256, new_authority, new_key
 from server.identity.keys import Policy, Verb
 from server.registry.identities import POLICY, Identities
+
+SHA256 = hashes.SHA256()
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,11 @@ def open_to_all(home: ServerHome) -> None:
     Identities(home.registry).set(POLICY, Policy.OPEN, now())
 
 
-def request_for(key: ec.EllipticCurvePrivateKey, common_name: str = "") -> bytes:
+def request_for(key: Any, common_name: str = "", algorithm: Any = SHA256) -> bytes:
     """A signing request, DER."""
     names = [x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)] if common_name else []
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names))
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    return builder.sign(key, algorithm).public_bytes(Encoding.DER)
 
 
 def enrolled(home: ServerHome, device_id: str = "", model: str = "", name: str = "") -> tuple:

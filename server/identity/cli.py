@@ -60,7 +60,7 @@ def list_devices(
     Example: ota-server device list srv --state pending
     """
     with _opened(home, database, store) as opened:
-        keys = Identities(opened.registry).keys(state)
+        keys = Identities(opened.registry).all(state)
     if as_json:
         print(json.dumps({"devices": [_key_as_json(key) for key in keys]}, indent=2))
         return
@@ -132,7 +132,7 @@ def accept_device(
     with _opened(home, database, store) as opened:
         identities = Identities(opened.registry)
         if is_all:
-            waiting = identities.keys(KeyState.PENDING)
+            waiting = identities.all(KeyState.PENDING)
             keys: Sequence[DeviceKey] = [key for key in waiting if not key.is_rival]
         else:
             keys = [identities.find(device) for device in devices or ()]

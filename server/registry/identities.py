@@ -61,7 +61,7 @@ class Identities:
 
     # ---- keys
 
-    def keys(self, state: KeyState | None = None) -> tuple[DeviceKey, ...]:
+    def all(self, state: KeyState | None = None) -> tuple[DeviceKey, ...]:
         """All keys, or those of a state, oldest request first."""
         with self._registry.transaction() as session:
             wanted = select(DeviceKeyRow, _is_rival()).order_by(
@@ -85,7 +85,7 @@ class Identities:
             NotFoundError: it is nobody's.
             RequestError: it could be several.
         """
-        keys = self.keys()
+        keys = self.all()
         by_key = [key for key in keys if len(text) >= 8 and key.sha256.hex().startswith(text)]
         by_id = [key for key in keys if key.device_id == text]
         accepted = [key for key in by_id if key.state is KeyState.ACCEPTED]

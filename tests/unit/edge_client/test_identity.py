@@ -21,7 +21,6 @@ from edge_client.errors import (
     ServerUnavailableError,
     UntrustedServerError,
 )
-from edge_client.identity import Credential
 from edge_client.identity.credential import (
     is_due,
     key_sha256,
@@ -181,12 +180,8 @@ def test_a_certificate_that_ended_and_cannot_be_had_anew_is_named(
 ) -> None:
     server.authority.age = timedelta(days=100)
     enroll(home, server.address, Wanted("digits", "test"))
-    (home.path / "identity" / "ca.pem").write_bytes(
-        Credential(
-            server.authority.pem,
-            *(FakeAuthority().enrolment().__dict__[n] for n in ("certificate", "key")),
-        ).to_pem()
-    )
+    other = replace(FakeAuthority().enrolment(), authority=server.authority.pem)
+    home.identity.save_fleet(other)
     with pytest.raises(CertificateRefusedError, match="likely this device's certificate has ended"):
         update(home, retry)
 
@@ -195,7 +190,7 @@ def test_a_server_of_another_fleet_is_not_trusted(server: FakeServer, retry: Ret
     stranger = replace(server.credential(), authority=FakeAuthority().pem)
     with (
         Connection.open(server.address, stranger, retry) as connection,
-        pytest.raises(UntrustedServerError, match="certificate of the fleet in ca.pem"),
+        pytest.raises(UntrustedServerError, match="certificate of the fleet"),
     ):
         connection.check_in(None, ())
     assert server.check_ins == []
