@@ -15,6 +15,7 @@ ServerError
 │   └── ForbiddenError   known, but revoked, decommissioned, or without this right
 ├── FullError            a limit is reached: retry much later, or mend it
 ├── ConflictError        somebody else was faster: look again, then retry
+├── RemoteError          a server elsewhere refused, or did not answer
 └── StorageError         the machine fails, not the request: retry later
     ├── RegistryError    the database
     └── ArtifactError    a blob is missing, cannot be read or written, or its bytes have changed
@@ -81,6 +82,10 @@ class FullError(ServerError):
 
 class ConflictError(ServerError):
     """Another writer was faster; nothing was changed."""
+
+
+class RemoteError(ServerError):
+    """A server elsewhere refused what an operator wanted, or did not answer."""
 
 
 class StorageError(ServerError):

@@ -28,11 +28,14 @@ from protos.ota.v1 import (
     device_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
+    operator_pb2,
+    operator_pb2_grpc,
 )
 from server.errors import SettingError
 from server.home import ServerHome
 from server.identity.credentials import server_credentials
 from server.identity.gate import Gate
+from server.identity.operator_service import OperatorService
 from server.identity.service import EnrollmentService
 from server.service import ContentService, DeviceService
 
@@ -42,6 +45,7 @@ SERVICE_NAMES = (
     device_pb2.DESCRIPTOR.services_by_name["DeviceService"].full_name,
     content_pb2.DESCRIPTOR.services_by_name["ContentService"].full_name,
     enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
+    operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name,
 )
 
 SERVER_OPTIONS = (
@@ -112,6 +116,7 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
     content_pb2_grpc.add_ContentServiceServicer_to_server(
         ContentService(home.registry, home.artifacts), server
     )
+    operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(home.registry), server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(

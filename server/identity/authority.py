@@ -194,6 +194,23 @@ class Authority:
         return unique
 
 
+def read_client_file(path: Path) -> tuple[bytes, bytes, bytes]:
+    """(whom to trust, certificate, private key) of a file such as ca.pem, each PEM.
+
+    Raises:
+        HomeError: it is no such file.
+    """
+    certificates, key = _read_certificates(path), _read_key(path)
+    if len(certificates) != 2:
+        raise HomeError(f"{path}: expected two certificates, found {len(certificates)}")
+    authority, own = certificates
+    return (
+        authority.public_bytes(serialization.Encoding.PEM),
+        own.public_bytes(serialization.Encoding.PEM),
+        Pair(own, key).key_pem(),
+    )
+
+
 class ServerFile:
     """HOME/tls/server.pem as gRPC wants it, read again whenever it has changed."""
 

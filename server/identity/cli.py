@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ from server.errors import HomeError, RequestError
 from server.home import ServerHome
 from server.identity.authority import CREDENTIAL_NAME, write_secret
 from server.identity.certificates import Role, key_sha256, names_of
+from server.identity.desk import Desk, at_home, at_server, find
 from server.identity.fleet import renew_enrolment
 from server.identity.keys import DeviceKey, KeyState, Verb, require_device_id
 from server.registry.identities import Identities
@@ -31,6 +32,16 @@ operator_app = typer.Typer(
 tls_app = typer.Typer(help="The certificates of servers and of enrolment.", no_args_is_help=True)
 
 HomeArgument = Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")]
+PlaceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="HOME", help="The server's folder; with --credential, a server as HOST:PORT."
+    ),
+]
+CredentialOption = Annotated[
+    Path | None,
+    typer.Option("--credential", metavar="FILE", help="Who you are, at a server elsewhere."),
+]
 KeyArgument = Annotated[
     str,
     typer.Argument(metavar="DEVICE", help="A device id, or the first 8 or more digits of a key."),
@@ -47,11 +58,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @device_app.command("list")
 def list_devices(
-    home: HomeArgument,
+    place: PlaceArgument,
     state: Annotated[
         KeyState | None, typer.Option("--state", help="Only keys of this state.")
     ] = None,
     as_json: JsonOption = False,
+    credential: CredentialOption = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -59,8 +71,8 @@ def list_devices(
 
     Example: ota-server device list srv --state pending
     """
-    with _opened(home, database, store) as opened:
-        keys = Identities(opened.registry).all(state)
+    with _at(place, credential, database, store) as desk:
+        keys = desk.all(state)
     if as_json:
         print(json.dumps({"devices": [_key_as_json(key) for key in keys]}, indent=2))
         return
@@ -80,9 +92,10 @@ def list_devices(
 
 @device_app.command("show")
 def show_device(
-    home: HomeArgument,
+    place: PlaceArgument,
     device: KeyArgument,
     as_json: JsonOption = False,
+    credential: CredentialOption = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -90,14 +103,8 @@ def show_device(
 
     Example: ota-server device show srv kitchen
     """
-    with _opened(home, database, store) as opened:
-        key = Identities(opened.registry).find(device)
-        content = _key_as_json(key)
-        if key.device_id is not None and key.state in (KeyState.ACCEPTED, KeyState.REVOKED):
-            known = opened.registry.device(key.device_id)
-            content["model"], content["generation"] = known.model, known.installed
-            content["seen_at"] = _time(known.seen_at)
-            content["decommissioned_at"] = _time(known.decommissioned_at)
+    with _at(place, credential, database, store) as desk:
+        content = _key_as_json(find(desk.all(), device))
     if as_json:
         print(json.dumps(content, indent=2))
         return
@@ -107,7 +114,7 @@ def show_device(
 
 @device_app.command("accept")
 def accept_device(
-    home: HomeArgument,
+    place: PlaceArgument,
     devices: Annotated[
         list[str] | None,
         typer.Argument(metavar="DEVICE...", help="Device ids, or the first digits of keys."),
@@ -118,6 +125,7 @@ def accept_device(
     replace: Annotated[
         bool, typer.Option("--replace", help="Revoke the key that the device has until now.")
     ] = False,
+    credential: CredentialOption = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -126,18 +134,22 @@ def accept_device(
     Compare the key with what `ota-edge key` prints on the device:
 
         ota-server device accept srv 5f0c9a3be1d24477
+
+    From another machine, by the file that `ota-server operator add` wrote:
+
+        ota-server device accept ota.example.org:50051 kitchen --credential alice.pem
     """
     if bool(devices) == is_all:
         raise typer.BadParameter("expected devices, or --all")
-    with _opened(home, database, store) as opened:
-        identities = Identities(opened.registry)
+    with _at(place, credential, database, store) as desk:
         if is_all:
-            waiting = identities.all(KeyState.PENDING)
+            waiting = desk.all(KeyState.PENDING)
             keys: Sequence[DeviceKey] = [key for key in waiting if not key.is_rival]
         else:
-            keys = [identities.find(device) for device in devices or ()]
+            known = desk.all()
+            keys = [find(known, device) for device in devices or ()]
         for key in keys:
-            accepted = identities.decide(key.sha256, Verb.ACCEPT, utc_now(), replace=replace)
+            accepted = desk.decide(key.sha256, Verb.ACCEPT, replace=replace)
             print(f"accepted device {accepted.device_id}, key {accepted.short}")
         if not keys:
             print("nobody waits")
@@ -145,8 +157,9 @@ def accept_device(
 
 @device_app.command("reject")
 def reject_device(
-    home: HomeArgument,
+    place: PlaceArgument,
     device: KeyArgument,
+    credential: CredentialOption = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -154,13 +167,14 @@ def reject_device(
 
     Example: ota-server device reject srv 5f0c9a3be1d24477
     """
-    _decide(home, device, Verb.REJECT, database, store)
+    _decide(place, device, Verb.REJECT, credential, database, store)
 
 
 @device_app.command("revoke")
 def revoke_device(
-    home: HomeArgument,
+    place: PlaceArgument,
     device: KeyArgument,
+    credential: CredentialOption = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -168,13 +182,14 @@ def revoke_device(
 
     Example: ota-server device revoke srv kitchen
     """
-    _decide(home, device, Verb.REVOKE, database, store)
+    _decide(place, device, Verb.REVOKE, credential, database, store)
 
 
 @device_app.command("decommission")
 def decommission_device(
-    home: HomeArgument,
+    place: PlaceArgument,
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="A device id.")],
+    credential: CredentialOption = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -182,14 +197,14 @@ def decommission_device(
 
     Example: ota-server device decommission srv kitchen
     """
-    with _opened(home, database, store) as opened:
-        Identities(opened.registry).decommission(device, utc_now())
+    with _at(place, credential, database, store) as desk:
+        desk.decommission(device)
         print(f"decommissioned device {device}")
 
 
 @device_app.command("preauthorize")
 def preauthorize_device(
-    home: HomeArgument,
+    place: PlaceArgument,
     key: Annotated[
         str, typer.Argument(metavar="SHA256", help="Of the public key; `ota-edge key` prints it.")
     ],
@@ -197,6 +212,7 @@ def preauthorize_device(
         str | None, typer.Option("--device-id", metavar="ID", help="The only id that it may have.")
     ] = None,
     model: Annotated[str, typer.Option("--model", metavar="M", help="The model to follow.")] = "",
+    credential: CredentialOption = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -207,8 +223,8 @@ def preauthorize_device(
     sha256 = _parse_sha256(key)
     if device_id is not None:
         require_device_id(device_id)
-    with _opened(home, database, store) as opened:
-        known = Identities(opened.registry).preauthorize(sha256, device_id, model, utc_now())
+    with _at(place, credential, database, store) as desk:
+        known = desk.preauthorize(sha256, device_id, model)
         print(f"preauthorized key {known.short}")
 
 
@@ -384,11 +400,25 @@ def audit(
         print(f"{_time(entry.at)} {entry.actor} {entry.action} {entry.subject} {details}".rstrip())
 
 
-def _decide(home: Path, device: str, verb: Verb, database: str | None, store: str | None) -> None:
-    with _opened(home, database, store) as opened:
-        identities = Identities(opened.registry)
-        key = identities.decide(identities.find(device).sha256, verb, utc_now())
+def _decide(
+    place: str,
+    device: str,
+    verb: Verb,
+    credential: Path | None,
+    database: str | None,
+    store: str | None,
+) -> None:
+    with _at(place, credential, database, store) as desk:
+        key = desk.decide(find(desk.all(), device).sha256, verb)
     print(f"{key.state} device {key.device_id or 'any'}, key {key.short}")
+
+
+def _at(
+    place: str, credential: Path | None, database: str | None, store: str | None
+) -> AbstractContextManager[Desk]:
+    if credential is not None:
+        return at_server(place, credential)
+    return at_home(Path(place), database, store)
 
 
 @contextmanager

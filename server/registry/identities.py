@@ -76,27 +76,6 @@ class Identities:
         with self._registry.transaction() as session:
             return _read(session, key_sha256)
 
-    def find(self, text: str) -> DeviceKey:
-        """The key that a person means: by the beginning of its SHA-256 in hex, or by device id.
-
-        A device id means its accepted key, or else the only key that asks for it.
-
-        Raises:
-            NotFoundError: it is nobody's.
-            RequestError: it could be several.
-        """
-        keys = self.all()
-        by_key = [key for key in keys if len(text) >= 8 and key.sha256.hex().startswith(text)]
-        by_id = [key for key in keys if key.device_id == text]
-        accepted = [key for key in by_id if key.state is KeyState.ACCEPTED]
-        found = by_key or accepted or by_id
-        if not found:
-            raise NotFoundError(f"expected a device id or a key, found {text!r}, which is neither")
-        if len(found) > 1:
-            shown = ", ".join(key.short for key in found)
-            raise RequestError(f"expected one key, found {len(found)} for {text!r}: {shown}")
-        return found[0]
-
     def request(
         self, key_sha256: bytes, device_id: str, model: str, name: str, now: datetime
     ) -> DeviceKey:

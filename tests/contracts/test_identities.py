@@ -7,6 +7,7 @@ import pytest
 
 from server.domain import Attempt, AttemptState
 from server.errors import ConflictError, ForbiddenError, FullError, NotFoundError, RequestError
+from server.identity.desk import find
 from server.identity.keys import KeyState, Policy, Verb
 from server.registry import Registry
 from server.registry import identities as module
@@ -228,12 +229,12 @@ def test_people_find_a_key_by_device_or_by_its_first_digits(identities: Identiti
     ask(identities)
     ask(identities, SECOND)
     with pytest.raises(RequestError, match="found 2"):
-        identities.find("kitchen")
-    assert identities.find(FIRST.hex()[:8]).sha256 == FIRST
+        find(identities.all(), "kitchen")
+    assert find(identities.all(), FIRST.hex()[:8]).sha256 == FIRST
     identities.decide(SECOND, Verb.ACCEPT, TIME)
-    assert identities.find("kitchen").sha256 == SECOND
+    assert find(identities.all(), "kitchen").sha256 == SECOND
     with pytest.raises(NotFoundError):
-        identities.find(FIRST.hex()[:7])
+        find(identities.all(), FIRST.hex()[:7])
 
 
 def test_a_change_that_fails_leaves_no_entry_in_the_audit_log(
