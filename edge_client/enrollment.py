@@ -90,10 +90,11 @@ def enroll(
                 f"expected the same model, found {wanted.model!r} at {server}: use another home"
             )
         home.identity.make_key()
-        home.identity.save_fleet(fleet)
+        if not home.identity.has_fleet():
+            home.identity.save_fleet(fleet)
         asked = _with_known(wanted, known)
         with Connection.open(server, fleet, retry) as connection:
-            enrolled = _ask_until_decided(home, connection, asked, retry, on_wait)
+            enrolled = _ask_until_decided(home, fleet, connection, asked, retry, on_wait)
         config = Config(server, enrolled.model, enrolled.device_id, asked.name)
         if config != known:
             home.save_config(config)
@@ -110,9 +111,10 @@ def fetch_certificate(home: EdgeHome, config: Config, connection: Connection) ->
         NotYetAcceptedError, AccessDeniedError: the key does not count any more.
         CredentialError, ServerUnavailableError, ServerFaultError
     """
-    connection.use(home.identity.fleet())
+    fleet = home.identity.fleet()
+    connection.use(fleet)
     try:
-        _ask(home, connection, Wanted(config.model, config.name, config.device_id))
+        _ask(home, fleet, connection, Wanted(config.model, config.name, config.device_id))
     finally:
         connection.use(home.identity.credential())
 
@@ -132,6 +134,7 @@ def renew_certificate(home: EdgeHome, config: Config, connection: Connection) ->
 
 def _ask_until_decided(
     home: EdgeHome,
+    fleet: Credential,
     connection: Connection,
     wanted: Wanted,
     retry: Retry,
@@ -141,7 +144,7 @@ def _ask_until_decided(
     is_heard = False
     while True:
         try:
-            return _ask(home, connection, wanted)
+            return _ask(home, fleet, connection, wanted)
         except NotYetAcceptedError:
             if on_wait is None:
                 raise
@@ -155,10 +158,12 @@ def _ask_until_decided(
         pause_s = min(LONGEST_POLL_S, pause_s * 1.5)
 
 
-def _ask(home: EdgeHome, connection: Connection, wanted: Wanted) -> Enrolled:
+def _ask(home: EdgeHome, fleet: Credential, connection: Connection, wanted: Wanted) -> Enrolled:
     """Ask once, and keep the certificate if there is one."""
     key = load_key(home.identity.make_key())
     answer = connection.enroll(signing_request(key), wanted.model, wanted.name, wanted.device_id)
+    # Not before: a file of another fleet must not take the place of one that works.
+    home.identity.save_fleet(fleet)
     shown = key_sha256(key).hex()
     if answer.state is EnrollmentState.PENDING:
         raise NotYetAcceptedError(
@@ -168,9 +173,8 @@ def _ask(home: EdgeHome, connection: Connection, wanted: Wanted) -> Enrolled:
     if answer.state is not EnrollmentState.ACCEPTED:
         refusal = REFUSALS[answer.state].format(key=home.identity.path / "key.pem")
         raise AccessDeniedError(f"the fleet {refusal} ({shown[:16]})")
-    authority = home.identity.fleet().authority
     home.identity.save_certificate(
-        own_certificate(answer.certificate, answer.device_id, key, authority)
+        own_certificate(answer.certificate, answer.device_id, key, fleet.authority)
     )
     return answer
 

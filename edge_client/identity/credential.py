@@ -10,6 +10,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -113,7 +114,7 @@ def own_certificate(
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         certificate.verify_directly_issued_by(load_certificate(authority))
-    except Exception as error:
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
         raise CredentialError("expected a certificate of the fleet, found other bytes") from error
     uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
     if certificate.public_key() != key.public_key() or uris != [DEVICE_URI + device_id]:

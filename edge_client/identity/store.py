@@ -65,6 +65,10 @@ class IdentityStore:
         except CredentialError as error:
             raise CredentialError(f"{path}: {error}") from error
 
+    def has_fleet(self) -> bool:
+        """Whether there is a ca.pem, sound or not."""
+        return (self.path / "ca.pem").exists()
+
     def save_fleet(self, fleet: Credential) -> None:
         """Keep the fleet's enrolment credential."""
         durable.write(self.path / "ca.pem", fleet.to_pem(), is_secret=True)
@@ -81,11 +85,16 @@ class IdentityStore:
             missing = path if certificate is None else self.path / "key.pem"
             raise CredentialError(f"expected {missing}, found none; run: ota-edge enroll")
         try:
-            load_certificate(certificate)
+            public = load_certificate(certificate).public_key()
         except ValueError as error:
             raise CredentialError(
                 f"{path}: expected a certificate, found other bytes; run: ota-edge enroll"
             ) from error
+        if public != load_key(key).public_key():
+            raise CredentialError(
+                f"{path}: expected a certificate for the key in key.pem, found another; "
+                "run: ota-edge enroll"
+            )
         return Credential(self.fleet().authority, certificate, key)
 
     def save_certificate(self, pem: bytes) -> None:

@@ -66,8 +66,8 @@ class Authority:
         Args:
             home: A folder that exists.
             now: The time.
-            names: How devices reach the servers, beside the names of loopback; for a server
-                certificate that is made now.
+            names: How devices reach the servers, beside the names of loopback and those that
+                the server's certificate has already.
 
         Raises:
             HomeError: what is there cannot be read, or the folder not be written.
@@ -85,8 +85,9 @@ class Authority:
                         write_secret(folder / f"{name}.key", made.key_pem())
                         write_secret(folder / f"{name}.pem", made.certificate_pem())
                 authority = cls.open(home)
-                if not (folder / SERVER_FILE).exists():
-                    authority._write_server((*LOOPBACK_NAMES, *names), now)
+                known = authority._server_names()
+                if not known or not set(names) <= set(known):
+                    authority._write_server((*LOOPBACK_NAMES, *known, *names), now)
                 if not (home / CREDENTIAL_NAME).exists():
                     authority.renew_enrolment(now)
         return authority
@@ -182,6 +183,10 @@ class Authority:
             raise HomeError(f"{path}: expected a key of P-256, found another kind")
         return key_sha256(key)
 
+    def _server_names(self) -> tuple[str, ...]:
+        is_there = (self.home / TLS_NAME / SERVER_FILE).exists()
+        return names_of(self.server_certificate()) if is_there else ()
+
     def _client_file(self, pair: Pair) -> bytes:
         """Whom to trust as a server, then who one is: the order that clients read by."""
         return self.devices.certificate_pem() + pair.certificate_pem() + pair.key_pem()
@@ -218,6 +223,7 @@ class ServerFile:
         self._authority = authority
         self._now = now
         self._seen: tuple[int, int] | None = None
+        self._certificate: x509.Certificate | None = None
 
     def changed(self) -> tuple[bytes, bytes] | None:
         """(private key, certificate) as PEM; None where they are what they were last time.
@@ -226,15 +232,15 @@ class ServerFile:
             HomeError: the file is missing or damaged.
         """
         path = self._authority.home / TLS_NAME / SERVER_FILE
-        with _home_errors(path):
+        known = self._certificate
+        if known is None or is_half_over(known, SERVER_LIFE, self._now()):
             self._authority.renew_server_when_half_over(self._now())
+        with _home_errors(path):
             status = path.stat()
-            if (status.st_ino, status.st_mtime_ns) == self._seen:
-                return None
-            key = _read_key(path)
-            certificate = read_certificate(path)
-        self._seen = (status.st_ino, status.st_mtime_ns)
-        pair = Pair(certificate, key)
+        if (status.st_ino, status.st_mtime_ns) == self._seen:
+            return None
+        pair = Pair(read_certificate(path), _read_key(path))
+        self._seen, self._certificate = (status.st_ino, status.st_mtime_ns), pair.certificate
         return pair.key_pem(), pair.certificate_pem()
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from cryptography.x509 import Certificate
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from server.devices import utc_now
@@ -83,9 +84,9 @@ def list_devices(
             str(key.state),
             key.short,
             key.model,
-            key.name,
+            escape(key.name),
             f"{key.requested_at:%Y-%m-%d %H:%M}",
-            "ALERT: another key has had this device" if key.is_rival else "",
+            "ALERT: another key for this device" if key.is_rival else "",
         )
     Console().print(table if keys else "no devices yet")
 

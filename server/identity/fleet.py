@@ -26,7 +26,7 @@ def found(
         folder: The server's home.
         registry: The fleet's registry; other servers may share it.
         now: The time.
-        names: How devices reach the servers, beside loopback, for a new server certificate.
+        names: How devices reach the servers, beside loopback and the names of before.
         policy: What becomes of requests; None: as it is, which is `approve` at first.
         new_authority: The fleet's keys are lost: let these ones take their place. Every device
             has to enrol again by a new ca.pem.

@@ -4,7 +4,8 @@
       └──preauthorize──> PREAUTHORIZED ──request──┘   PENDING ──reject──> REJECTED
 
 A device id has one accepted key at most. Whoever asks for an id that is somebody's already waits
-for an operator, whatever the fleet's policy, and is an alert.
+for an operator, whatever the fleet's policy, and is an alert. So are two that wait for one id; but
+who only waits holds up nobody that was preauthorized.
 """
 
 import re
@@ -69,7 +70,7 @@ class DeviceKey:
         sha256: Of the public key (SubjectPublicKeyInfo, DER).
         device_id: None for a preauthorized key that has not asked yet and may have any id.
         model: The model to follow; empty as for device_id.
-        is_rival: It wants a device id for which another key is or was accepted.
+        is_rival: It waits for a device id that another key has, had, or wants too: an alert.
     """
 
     sha256: bytes

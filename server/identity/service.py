@@ -100,7 +100,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
     def _log(self, known: DeviceKey, peer: str) -> None:
         if known.is_rival:
             log.warning(
-                "ALERT: key %s from %s asks to be device %s, which has had another key; "
+                "ALERT: key %s from %s asks to be device %s, for which there is another key; "
                 "it waits for an operator",
                 known.short,
                 peer,
@@ -117,3 +117,5 @@ def _require_short(field: str, value: str) -> None:
         raise RequestError(
             f"{field}: expected at most {LONGEST_NAME} characters, found {len(value)}"
         )
+    if not value.isprintable():  # it is shown to operators, in terminals and logs
+        raise RequestError(f"{field}: expected printable characters, found {value!r}")

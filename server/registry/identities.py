@@ -272,14 +272,14 @@ def _setting(session: Session, name: str) -> str | None:
 
 
 def _is_rival() -> Label[bool]:
-    """Whether another key is or was accepted for the id that a key wants, as a column."""
+    """Whether a key waits for an id that another one has, had or wants too, as a column."""
     other = aliased(DeviceKeyRow)
     return (
         select(other.key_sha256)
         .where(
             other.device_id == DeviceKeyRow.device_id,
             other.key_sha256 != DeviceKeyRow.key_sha256,
-            other.state.in_(WAS_ACCEPTED),
+            other.state.in_((*WAS_ACCEPTED, KeyState.PENDING)),
         )
         .exists()
         & (DeviceKeyRow.state == KeyState.PENDING)

@@ -117,6 +117,14 @@ def test_a_second_key_for_a_device_waits_and_is_an_alert(
     assert ask(identities, FIRST).state is KeyState.REVOKED
 
 
+def test_two_keys_that_wait_for_one_device_are_both_an_alert(identities: Identities) -> None:
+    ask(identities)
+    ask(identities, SECOND)
+    assert [key.is_rival for key in identities.all(KeyState.PENDING)] == [True, True]
+    identities.preauthorize(THIRD, "kitchen", "", TIME)
+    assert ask(identities, THIRD).state is KeyState.ACCEPTED
+
+
 def test_a_key_for_the_device_of_a_revoked_one_waits_too(identities: Identities) -> None:
     identities.set(POLICY, Policy.OPEN, TIME)
     ask(identities)

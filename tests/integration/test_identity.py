@@ -220,6 +220,7 @@ def test_requests_that_are_none_change_nothing(home: ServerHome, address: str) -
         "signing_request: expected a key of P-256": {"signing_request": of_another_kind()},
         "model": {"signing_request": good, "model": "x" * 201},
         "name": {"signing_request": good, "name": "x" * 201},
+        "name: expected printable": {"signing_request": good, "name": "\x1b[2Jfine"},
         "device_id": {"signing_request": good, "device_id": "../kitchen"},
         "device_id: expected 1 to 32": {"signing_request": good, "device_id": "x" * 33},
     }

@@ -84,7 +84,7 @@ class DeviceKey(_message.Message):
     name: _builtins.str
     state: Global___KeyState.ValueType
     is_alert: _builtins.bool
-    """It wants a device id for which another key is or was accepted."""
+    """It waits for a device id that another key has, had, or wants too."""
     @_builtins.property
     def requested_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property

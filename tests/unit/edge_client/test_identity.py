@@ -287,6 +287,27 @@ def test_kill_9_at_every_change_of_the_disk_leaves_one_key_and_a_home_that_goes_
     assert len(server.devices) == number * 2
 
 
+def test_a_file_of_another_fleet_does_not_take_the_place_of_one_that_works(
+    home: EdgeHome, server: FakeServer, retry: Retry
+) -> None:
+    with pytest.raises(ServerUnavailableError):
+        enroll(home, server.address, Wanted("digits"), FakeAuthority().enrolment(), retry)
+    assert update(home).after.number == 0
+
+
+def test_a_key_that_was_removed_asks_for_enrolment_and_never_shows_the_old_certificate(
+    home: EdgeHome, server: FakeServer
+) -> None:
+    (home.path / "identity" / "key.pem").unlink()
+    with pytest.raises(CredentialError, match="run: ota-edge enroll"):
+        update(home)
+    home.identity.make_key()
+    with pytest.raises(CredentialError, match=r"for the key in key\.pem"):
+        update(home)
+    enroll(home, server.address, Wanted("digits"))
+    assert update(home).after.number == 0
+
+
 def test_an_absent_server_leaves_the_key_for_the_next_time(tmp_path: Path, retry: Retry) -> None:
     home, fleet = EdgeHome(tmp_path / "home"), FakeAuthority().enrolment()
     with pytest.raises(ServerUnavailableError, match="Connection refused"):

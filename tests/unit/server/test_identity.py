@@ -138,6 +138,15 @@ def test_making_keys_again_ends_what_was_begun_and_keeps_what_is_there(
         assert len(made.enrolment_key_sha256()) == 32
 
 
+def test_names_given_later_join_those_of_before(tmp_path: Path) -> None:
+    Authority.create(tmp_path, NOW, names=["one.example"])
+    made = Authority.create(tmp_path, NOW, names=["two.example"])
+    assert {"127.0.0.1", "one.example", "two.example"} <= set(names_of(made.server_certificate()))
+    before = made.server_certificate()
+    Authority.create(tmp_path, NOW, names=["two.example"])
+    assert made.server_certificate() == before
+
+
 def test_a_server_certificate_renews_itself_when_half_of_it_is_over(tmp_path: Path) -> None:
     authority = Authority.create(tmp_path, NOW, names=["ota.example.org"])
     before = authority.server_certificate()
