@@ -124,12 +124,14 @@ def main() -> None:
 def stages(bench: Bench, recording: Path) -> Iterator[Row]:
     """Every stage, as soon as it is done."""
     yield one("build and export", bench.stage("build"))
-    call("-c", "from server.cli import main; main()", "init", str(bench.folder / "srv"))
+    init = ("-c", "from server.cli import main; main()", "init")
+    call(*init, str(bench.folder / "srv"), "--enrolment", "open")
     weights, graph, card = (str(bench.folder / name) for name in (WEIGHTS, GRAPH, CARD))
     snapshot = bench.publish(weights, "--graph", graph, "--card", card)
     yield one("publish the snapshot", snapshot)
     with serving(bench.folder / "srv", bench.folder / "log") as address:
-        bench.edge("enroll", "--server", address, "--model", MODEL)
+        fleet = str(bench.folder / "srv" / "ca.pem")
+        bench.edge("enroll", "--server", address, "--ca", fleet, "--model", MODEL)
         yield from updated(bench, "the snapshot")
         for kind in KINDS:
             bench.stage(f"make-up-{kind}")

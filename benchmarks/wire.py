@@ -5,9 +5,10 @@ loopback. Servers are processes of their own; the client is this one, its connec
 the clock starts. The blob is random bytes, in the server's page cache; its SHA-256 is checked after
 every run, outside the clock. `through the relay` puts the meter of edge_client between, as
 every device does, and counts what passes: `bytes` are all TCP payload of the connection, both
-directions, HTTP/2 framing included.
+directions, HTTP/2 framing and the handshake of TLS included. Both servers have the same
+certificate and ask the client for its own.
 
-Not measured: a real network, TLS, many devices at once, the client's writing and hashing. Client
+Not measured: a real network, many devices at once, the client's writing and hashing. Client
 and server share the machine's cores.
 """
 
@@ -26,11 +27,15 @@ import numpy as np
 from diffcodec.bench.errors import BenchmarkError
 from diffcodec.bench.results import Case, Sample
 from diffcodec.bench.timing import Contender, OnProgress, timed, with_turns
+from edge_client import EdgeHome, Wanted, enroll
 from edge_client.address import ServerAddress
+from edge_client.identity import Credential
 from edge_client.meter import Meter
 from protos.ota.v1 import content_pb2, content_pb2_grpc
 from server.domain import Blob, Generation, Step
 from server.home import ServerHome
+from server.identity.authority import CREDENTIAL_NAME
+from server.identity.keys import Policy
 from server.service import CHUNK_BYTES
 from simulator.programs import serving
 
@@ -57,12 +62,13 @@ def compare(
         _make_home(folder / "home", content)
         ours = servers.enter_context(serving(folder / "home", folder / "log"))
         (folder / "blob").write_bytes(content)
-        bare = servers.enter_context(_bare_server(folder / "blob"))
+        bare = servers.enter_context(_bare_server(folder / "blob", folder / "home"))
+        device = _enrolled(folder, ours)
         contenders = [
-            Contender("ota-server", lambda: _direct(ours, blob)),
-            Contender("bare grpc.aio", lambda: _direct(bare, blob)),
-            Contender("ota-server through the relay", lambda: _relayed(ours, blob)),
-            Contender("bare through the relay", lambda: _relayed(bare, blob)),
+            Contender("ota-server", lambda: _direct(ours, device, blob)),
+            Contender("bare grpc.aio", lambda: _direct(bare, device, blob)),
+            Contender("ota-server through the relay", lambda: _relayed(ours, device, blob)),
+            Contender("bare through the relay", lambda: _relayed(bare, device, blob)),
         ]
         rows = with_turns(contenders, runs, on_progress)
     return (Case(f"a blob in chunks of {CHUNK_BYTES // 1024} KiB", blob_bytes, rows),)
@@ -70,7 +76,7 @@ def compare(
 
 def _make_home(folder: Path, content: bytes) -> None:
     """A home whose only generation names the blob; that it is no diff matters to nobody here."""
-    home = ServerHome.create(folder)
+    home = ServerHome.create(folder, enrolment=Policy.OPEN)
     try:
         blob = home.artifacts.put(content)
         generation = Generation(
@@ -89,11 +95,20 @@ def _make_home(folder: Path, content: bytes) -> None:
         home.close()
 
 
+def _enrolled(folder: Path, address: str) -> grpc.ChannelCredentials:
+    """What a new device of the home shows, to either server."""
+    fleet = Credential.from_pem((folder / "home" / CREDENTIAL_NAME).read_bytes())
+    device = EdgeHome(folder / "device")
+    enroll(device, ServerAddress.parse(address), Wanted(), fleet)
+    own = device.identity.credential()
+    return grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
+
+
 @contextmanager
-def _bare_server(file: Path) -> Iterator[str]:
+def _bare_server(file: Path, home: Path) -> Iterator[str]:
     """Run benchmarks.bare_stream for as long as the block runs; yields HOST:PORT."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.bare_stream", str(file)],
+        [sys.executable, "-m", "benchmarks.bare_stream", str(file), str(home)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -109,22 +124,22 @@ def _bare_server(file: Path) -> Iterator[str]:
         process.communicate()
 
 
-def _direct(address: str, blob: Blob) -> Sample:
-    return Sample(_read_blob_s(address, blob))
+def _direct(address: str, device: grpc.ChannelCredentials, blob: Blob) -> Sample:
+    return Sample(_read_blob_s(address, device, blob))
 
 
-def _relayed(address: str, blob: Blob) -> Sample:
+def _relayed(address: str, device: grpc.ChannelCredentials, blob: Blob) -> Sample:
     with Meter(ServerAddress.parse(address)) as meter:
-        seconds = _read_blob_s(meter.address, blob)
+        seconds = _read_blob_s(meter.address, device, blob)
     traffic = meter.traffic
     return Sample(seconds, size_bytes=traffic.sent_bytes + traffic.received_bytes)
 
 
-def _read_blob_s(address: str, blob: Blob) -> float:
+def _read_blob_s(address: str, device: grpc.ChannelCredentials, blob: Blob) -> float:
     """Seconds from the call to the last chunk."""
     request = content_pb2.ReadBlobRequest(sha256=blob.sha256)
     try:
-        with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        with grpc.secure_channel(address, device, options=CHANNEL_OPTIONS) as channel:
             grpc.channel_ready_future(channel).result(TIMEOUT_S)
             stub = content_pb2_grpc.ContentServiceStub(channel)
             chunks, seconds = timed(

@@ -15,7 +15,7 @@ torch, onnx, a database, or the server.
     'seven'
 """
 
-from edge_client.enrollment import enroll
+from edge_client.enrollment import Wanted, enroll
 from edge_client.errors import (
     ConfigurationError,
     EdgeError,
@@ -35,6 +35,7 @@ __all__ = [
     "RetryLaterError",
     "Transcript",
     "UpdateResult",
+    "Wanted",
     "enroll",
     "update",
 ]

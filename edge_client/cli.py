@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,10 +23,12 @@ from rich.progress import Progress as ProgressBar
 
 from diffcodec import available_coders
 from edge_client.address import ServerAddress
+from edge_client.enrollment import Wanted
 from edge_client.enrollment import enroll as enroll_home
-from edge_client.errors import EdgeError, ListError
+from edge_client.errors import CredentialError, EdgeError, ListError, NotYetAcceptedError
 from edge_client.footprint import peak_rss_bytes
 from edge_client.home import EdgeHome
+from edge_client.identity.credential import Credential, key_sha256, load_certificate, load_key
 from edge_client.inference import BEAM_WIDTH, NearestPhrase, Recognizer, Transcript
 from edge_client.slots import Installed
 from edge_client.updater import OnProgress, Progress, UpdateResult
@@ -74,27 +76,63 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def enroll(
     home: HomeOption,
     server: Annotated[
-        str, typer.Option("--server", metavar="HOST:PORT", help="A server on this machine.")
+        str,
+        typer.Option("--server", metavar="HOST:PORT", help="As its certificate names it."),
     ],
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", metavar="FILE", help="The fleet's ca.pem; the home keeps a copy."),
+    ] = None,
     model: Annotated[
         str, typer.Option("--model", help="Which of its models to follow; else its only one.")
     ] = "",
     name: Annotated[
         str, typer.Option("--name", help="A name for people; this machine's by default.")
     ] = "",
+    device_id: Annotated[
+        str, typer.Option("--device-id", help="The id to ask for; else the server makes one.")
+    ] = "",
+    is_waiting: Annotated[
+        bool,
+        typer.Option("--wait/--no-wait", help="Wait until an operator has accepted the key."),
+    ] = True,
 ) -> None:
     """Make a folder the home of a device that follows a model.
 
-    A second time asks the server: where it knows the device, nothing changes, and where it has
-    forgotten it, the device enrols anew and keeps what it has installed. Another address is
-    followed from then on; another model is refused.
+    The device makes its key and asks for a certificate. Where an operator has to accept the key,
+    the command waits; with --no-wait it ends, and the same command goes on later.
 
-    Example: ota-edge enroll --home device --server 127.0.0.1:50051 --model digits
+    A second time asks the server: where it knows the device, nothing changes, and where it has
+    forgotten it, the device asks anew by the same key and id and keeps what it has installed.
+    Another address is followed from then on; another model is refused.
+
+    Example: ota-edge enroll --home device --server 127.0.0.1:50051 --ca ca.pem --model digits
     """
     with _one_line_errors():
         address = ServerAddress.parse(server)
-        config = enroll_home(EdgeHome(home), address, model, name or platform.node())
+        fleet = _read_fleet(ca) if ca is not None else None
+        wanted = Wanted(model, name or platform.node(), device_id)
+        try:
+            with _waiting_line() as on_wait:
+                config = enroll_home(
+                    EdgeHome(home), address, wanted, fleet, on_wait=on_wait if is_waiting else None
+                )
+        except NotYetAcceptedError as pending:
+            print(f"not enrolled yet: {pending}")
+            return
         print(f"{home} is device {config.device_id}, follows {config.model!r} at {config.server}")
+
+
+@app.command()
+def key(home: HomeOption) -> None:
+    """Print the SHA-256 of this device's public key; the key is made if there is none.
+
+    An operator compares it, or accepts it beforehand with `ota-server device preauthorize`.
+
+    Example: ota-edge key --home device
+    """
+    with _one_line_errors(), EdgeHome(home).locked() as locked:
+        print(key_sha256(load_key(locked.identity.make_key())).hex())
 
 
 @app.command()
@@ -215,6 +253,31 @@ def _one_line_errors() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
+def _read_fleet(path: Path) -> Credential:
+    try:
+        return Credential.from_pem(path.read_bytes())
+    except CredentialError as error:
+        raise CredentialError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _waiting_line() -> Iterator[Callable[[str], None]]:
+    """Say on stderr that an operator is waited for: a line that moves, or one line in a log."""
+    console = Console(stderr=True)
+    with console.status("asking") as status:
+        is_told = False
+
+        def tell(key_sha256: str) -> None:
+            nonlocal is_told
+            words = f"waiting for an operator to accept key {key_sha256[:16]}"
+            status.update(words)
+            if not is_told and not console.is_terminal:
+                print(words, file=sys.stderr, flush=True)
+            is_told = True
+
+        yield tell
+
+
 def _complain(message: str) -> None:
     print("error:", message.replace("\n", " "), file=sys.stderr)
 
@@ -315,6 +378,7 @@ def _status(home: EdgeHome) -> Mapping[str, object]:
         "model": config.model,
         "device_id": config.device_id,
         "name": config.name,
+        "certificate_until": _certificate_end(home),
         "generation": generation.number if generation else None,
         "digest": generation.digest.hex() if generation else None,
         "slot": installed.slot.name if installed else None,
@@ -322,6 +386,13 @@ def _status(home: EdgeHome) -> Mapping[str, object]:
         "coders": sorted(available_coders()),
         **_paths_for_other_programs(installed),
     }
+
+
+def _certificate_end(home: EdgeHome) -> str | None:
+    with suppress(CredentialError):
+        certificate = load_certificate(home.identity.credential().certificate)
+        return certificate.not_valid_after_utc.isoformat()
+    return None
 
 
 def _shown(value: object) -> object:

@@ -41,14 +41,29 @@ def storage_errors(doing: str) -> Iterator[None]:
         raise kind(f"{doing}: {where}{error.strerror or error}") from error
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a small file: its folder shows the old content or the new, never a part."""
+def write(path: Path, content: bytes, *, is_secret: bool = False) -> None:
+    """Write a small file: its folder shows the old content or the new, never a part.
+
+    Args:
+        path: Its name.
+        content: Its bytes.
+        is_secret: Only the owner may read it, from the first byte on.
+    """
     unfinished = path.with_name(path.name + UNFINISHED)
-    with storage_errors(f"cannot write {path}"), unfinished.open("wb") as file:
+    with (
+        storage_errors(f"cannot write {path}"),
+        open(unfinished, "wb", opener=_private if is_secret else None) as file,
+    ):
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     move(unfinished, path)
+
+
+def _private(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)  # an unfinished file of before may have had another mode
+    return descriptor
 
 
 def copy(source: Path, target: Path) -> None:

@@ -1,87 +1,188 @@
-"""Make a folder the home of a device that follows one model of one server."""
+"""Make a folder the home of a device that follows one model of one fleet.
 
-from contextlib import suppress
-from dataclasses import replace
+The device makes a key and asks for a certificate of it, until an operator (or a rule of the fleet)
+has accepted the key. Asking twice has no effect, so the same command goes on wherever an earlier
+one ended, be it by kill -9: what is durable is the key, then the certificate, then config.json.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from edge_client.address import ServerAddress
 from edge_client.errors import (
+    AccessDeniedError,
     AlreadyEnrolledError,
-    EdgeError,
-    HomeError,
     NotEnrolledError,
-    StorageError,
-    UnknownDeviceError,
-    UnknownGenerationError,
+    NotYetAcceptedError,
+    ServerUnavailableError,
 )
 from edge_client.home import Config, EdgeHome
-from edge_client.transport import Connection, Retry
+from edge_client.identity.credential import (
+    Credential,
+    key_sha256,
+    load_key,
+    own_certificate,
+    signing_request,
+)
+from edge_client.transport import Connection, Enrolled, EnrollmentState, Retry
+
+FIRST_POLL_S, LONGEST_POLL_S = 1.0, 30.0
+
+REFUSALS = {
+    EnrollmentState.REJECTED: "has rejected this device's key",
+    EnrollmentState.REVOKED: "has revoked this device's key; remove {key} to ask by a new one",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a device asks for.
+
+    Attributes:
+        model: The model to follow; empty for the one that the home follows already, or else for
+            the only one that the server has.
+        name: How people call the device; need not be unique.
+        device_id: The id that it had or is to have; empty: the server makes one.
+    """
+
+    model: str = ""
+    name: str = ""
+    device_id: str = ""
 
 
 def enroll(
-    home: EdgeHome, server: ServerAddress, model: str, name: str, retry: Retry | None = None
+    home: EdgeHome,
+    server: ServerAddress,
+    wanted: Wanted,
+    fleet: Credential | None = None,
+    retry: Retry | None = None,
+    on_wait: Callable[[str], None] | None = None,
 ) -> Config:
-    """Enrol a home; where that is done already, ask the server whether it still knows the device.
+    """Enrol a home, or learn of the server what has become of it; what is installed stays.
 
-    A server that has forgotten it (its registry was lost) enrols it anew. What is installed
-    stays, and the next update says whether a way leads on from it. The same model under another
-    address is followed there from now on.
+    A home that is enrolled keeps its key and its id, also where the server has forgotten it or has
+    moved to another address.
 
     Args:
         home: Where; the folder is created.
         server: Which server to follow.
-        model: Which of its models; empty for the one that the home follows already, or else
-            for the only one that the server has.
-        name: How people call the device; need not be unique. Not changed while it is known.
+        wanted: What to ask for.
+        fleet: The fleet's ca.pem; None for the one that the home has.
         retry: How patiently to wait for the server.
+        on_wait: Wait for an operator, and call this with the key's SHA-256 in hex before each
+            further question; None: do not wait.
 
     Raises:
         AlreadyEnrolledError: the home follows another model; it is left as it is.
+        NotYetAcceptedError: an operator has to decide; ask again later.
+        AccessDeniedError: the key was rejected or revoked.
+        CredentialError: there is no ca.pem, or the key is damaged.
         UnknownDeviceError: the server has no such model.
         ServerUnavailableError, ServerFaultError, HomeBusyError: nothing has changed.
     """
+    retry = retry or Retry()
+    fleet = fleet or home.identity.fleet()  # before the lock makes a folder
     with home.locked():
         known = _known_config(home)
-        if known is not None and model not in ("", known.model):
+        if known is not None and wanted.model not in ("", known.model):
             raise AlreadyEnrolledError(
                 f"{home.path} follows {known.model!r} at {known.server} already; "
-                f"expected the same model, found {model!r} at {server}: use another home"
+                f"expected the same model, found {wanted.model!r} at {server}: use another home"
             )
-        try:
-            with Connection.open(server, retry) as connection:
-                config = _followed(home, known, connection, Config(server, model, "", name))
-        except EdgeError:
-            if known is None:
-                home.abandon()
-            raise
+        home.identity.make_key()
+        if not home.identity.has_fleet():
+            home.identity.save_fleet(fleet)
+        asked = _with_known(wanted, known)
+        with Connection.open(server, fleet, retry) as connection:
+            enrolled = _ask_until_decided(home, fleet, connection, asked, retry, on_wait)
+        config = Config(server, enrolled.model, enrolled.device_id, asked.name)
         if config != known:
             home.save_config(config)
         return config
 
 
-def _followed(
-    home: EdgeHome, known: Config | None, connection: Connection, wanted: Config
-) -> Config:
-    """The configuration that the server agrees to."""
-    if known is not None and _is_known(home, known, connection):
-        return replace(known, server=wanted.server)
-    model = wanted.model or (known.model if known is not None else "")
-    device_id, model = connection.enroll(model, wanted.name)
-    return replace(wanted, device_id=device_id, model=model)
+def fetch_certificate(home: EdgeHome, config: Config, connection: Connection) -> None:
+    """Ask for another certificate by the same key, as who was accepted once.
 
+    For a device that slept past the end of its certificate. The connection has its own
+    credential again afterwards, whatever happens.
 
-def _is_known(home: EdgeHome, config: Config, connection: Connection) -> bool:
-    """Ask by a check-in, the one call that changes nothing for a device."""
-    generation = None
-    with suppress(HomeError, StorageError):  # what is damaged is for an update to repair
-        installed = home.slots.installed()
-        generation = installed.record.generation if installed else None
+    Raises:
+        NotYetAcceptedError, AccessDeniedError: the key does not count any more.
+        CredentialError, ServerUnavailableError, ServerFaultError
+    """
+    fleet = home.identity.fleet()
+    connection.use(fleet)
     try:
-        connection.check_in(config.device_id, generation, ())
-    except UnknownDeviceError:
-        return False
-    except UnknownGenerationError:
-        return True
-    return True
+        _ask(home, fleet, connection, Wanted(config.model, config.name, config.device_id))
+    finally:
+        connection.use(home.identity.credential())
+
+
+def renew_certificate(home: EdgeHome, config: Config, connection: Connection) -> None:
+    """Replace the certificate by one that is valid for longer.
+
+    Raises:
+        CredentialError, ServerUnavailableError, ServerFaultError: the old one stays.
+    """
+    der = connection.renew_certificate()
+    credential = home.identity.credential()
+    key = load_key(credential.key)
+    pem = own_certificate(der, config.device_id, key, credential.authority)
+    home.identity.save_certificate(pem)
+
+
+def _ask_until_decided(
+    home: EdgeHome,
+    fleet: Credential,
+    connection: Connection,
+    wanted: Wanted,
+    retry: Retry,
+    on_wait: Callable[[str], None] | None,
+) -> Enrolled:
+    pause_s = FIRST_POLL_S
+    is_heard = False
+    while True:
+        try:
+            return _ask(home, fleet, connection, wanted)
+        except NotYetAcceptedError:
+            if on_wait is None:
+                raise
+            is_heard = True
+        except ServerUnavailableError:
+            # Who waits for a person waits for a server that restarts meanwhile, too.
+            if on_wait is None or not is_heard:
+                raise
+        on_wait(key_sha256(load_key(home.identity.make_key())).hex())
+        retry.sleep(pause_s)
+        pause_s = min(LONGEST_POLL_S, pause_s * 1.5)
+
+
+def _ask(home: EdgeHome, fleet: Credential, connection: Connection, wanted: Wanted) -> Enrolled:
+    """Ask once, and keep the certificate if there is one."""
+    key = load_key(home.identity.make_key())
+    answer = connection.enroll(signing_request(key), wanted.model, wanted.name, wanted.device_id)
+    # Not before: a file of another fleet must not take the place of one that works.
+    home.identity.save_fleet(fleet)
+    shown = key_sha256(key).hex()
+    if answer.state is EnrollmentState.PENDING:
+        raise NotYetAcceptedError(
+            f"an operator has to accept key {shown[:16]} of this device first: "
+            f"ota-server device accept HOME {shown[:16]}"
+        )
+    if answer.state is not EnrollmentState.ACCEPTED:
+        refusal = REFUSALS[answer.state].format(key=home.identity.path / "key.pem")
+        raise AccessDeniedError(f"the fleet {refusal} ({shown[:16]})")
+    home.identity.save_certificate(
+        own_certificate(answer.certificate, answer.device_id, key, fleet.authority)
+    )
+    return answer
+
+
+def _with_known(wanted: Wanted, known: Config | None) -> Wanted:
+    if known is None:
+        return wanted
+    return replace(wanted, model=known.model, name=known.name, device_id=known.device_id)
 
 
 def _known_config(home: EdgeHome) -> Config | None:

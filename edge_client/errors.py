@@ -4,6 +4,9 @@ EdgeError
 ├── RetryLaterError             nothing is wrong with the offer or the device: try again later
 │   ├── ServerUnavailableError  nobody answers, or not in time
 │   │   └── ServerBusyError     it answers that too many ask at once
+│   │   ├── CertificateRefusedError  the server does not take our certificate
+│   │   └── UntrustedServerError     its certificate is not the fleet's, or for another name
+│   ├── NotYetAcceptedError     an operator has not decided on our key
 │   ├── ServerFaultError        the server answers, but with a failure of its own
 │   ├── WithdrawnError          the server takes back what it offered
 │   ├── DiskFullError           make room first
@@ -26,6 +29,8 @@ EdgeError
     ├── ListError               a list of recordings cannot be read
     ├── NoGenerationError       nothing is installed yet: update first
     ├── NoCardError             what is installed is a model for another program
+    ├── CredentialError         ca.pem, our key or our certificate cannot be used
+    ├── AccessDeniedError       our key was rejected or revoked, or may not do this
     ├── UnknownDeviceError      the server does not know this device or model
     └── UnknownGenerationError  the server knows no way on from what this device runs
 
@@ -64,6 +69,24 @@ class WithdrawnError(RetryLaterError):
     """The server took back what it had offered, before it was activated."""
 
     code = "WITHDRAWN"
+
+
+class CertificateRefusedError(ServerUnavailableError):
+    """The server answers and ends the handshake: it does not take this device's certificate."""
+
+    code = "CERTIFICATE_REFUSED"
+
+
+class UntrustedServerError(ServerUnavailableError):
+    """Whoever answers has no certificate of the fleet for the name that was called."""
+
+    code = "UNTRUSTED_SERVER"
+
+
+class NotYetAcceptedError(RetryLaterError):
+    """An operator has to accept this device's key first."""
+
+    code = "NOT_YET_ACCEPTED"
 
 
 class ServerFaultError(RetryLaterError):
@@ -145,7 +168,7 @@ class ConfigurationError(EdgeError):
 
 
 class AddressError(ConfigurationError):
-    """A server address that is not HOST:PORT on loopback."""
+    """A server address that is not HOST:PORT."""
 
 
 class HomeError(ConfigurationError):
@@ -176,6 +199,18 @@ class NoGenerationError(ConfigurationError):
 
 class NoCardError(ConfigurationError):
     """The installed model lacks the graph or the card that recognition needs."""
+
+
+class CredentialError(ConfigurationError):
+    """The fleet's ca.pem, this device's key or its certificate is missing or damaged."""
+
+    code = "CREDENTIAL"
+
+
+class AccessDeniedError(ConfigurationError):
+    """The server knows this device's key and refuses it, or refuses it this call."""
+
+    code = "ACCESS_DENIED"
 
 
 class UnknownDeviceError(ConfigurationError):

@@ -1,6 +1,7 @@
 """The folder of one device: which model it follows, and where everything lies.
 
     HOME/config.json      server, model, device id
+    HOME/identity/        key and certificates (see identity/store.py)
     HOME/lock             held by the process that changes the home
     HOME/current          names the active slot (see slots.py)
     HOME/slots/{a,b}/     two generations at most
@@ -12,13 +13,14 @@
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_client import durable
 from edge_client.address import ServerAddress
 from edge_client.errors import HomeBusyError, HomeError, NotEnrolledError
+from edge_client.identity import IdentityStore
 from edge_client.slots import Slots
 
 FORMAT = 1
@@ -51,7 +53,7 @@ class Config:
 
         Raises:
             HomeError: not JSON, a missing key, or another format.
-            AddressError: the server is not on loopback.
+            AddressError: the server is no HOST:PORT.
         """
         try:
             content = json.loads(text)
@@ -68,7 +70,7 @@ class Config:
 
 @dataclass(frozen=True)
 class EdgeHome:
-    """A device's folder. Making one touches nothing; `locked`, `save_config`, `abandon` write."""
+    """A device's folder. Making one touches nothing; `locked` and `save_config` write."""
 
     path: Path
 
@@ -76,6 +78,11 @@ class EdgeHome:
     def slots(self) -> Slots:
         """The two slots and the pointer."""
         return Slots(self.path)
+
+    @property
+    def identity(self) -> IdentityStore:
+        """This device's key and certificates."""
+        return IdentityStore(self.path / "identity")
 
     @property
     def staging(self) -> Path:
@@ -88,7 +95,7 @@ class EdgeHome:
         Raises:
             NotEnrolledError: there is no config.json.
             HomeError: it cannot be read.
-            AddressError: its server is not on loopback.
+            AddressError: its server is no HOST:PORT.
         """
         path = self.path / "config.json"
         if not path.exists():
@@ -102,13 +109,6 @@ class EdgeHome:
     def save_config(self, config: Config) -> None:
         """Write config.json, durably."""
         durable.write(self.path / "config.json", config.to_json().encode())
-
-    def abandon(self) -> None:
-        """Remove what locking made of a folder that holds nothing else. Call it while locked."""
-        durable.remove(self.path / "lock")
-        # Whatever else lies there is not ours, and the folder stays.
-        with suppress(OSError):
-            self.path.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator["EdgeHome"]:

@@ -1,8 +1,8 @@
 """Count every byte between this device and its server, exactly.
 
 gRPC does not say what it puts on the wire. So the channel connects to a relay on loopback, in
-this process, and the relay connects to the server: what passes is TCP payload, with HTTP/2
-framing, headers, keepalives and retries included. (IP and TCP headers are not counted.)
+this process, and the relay connects to the server: what passes is TCP payload, with
+TLS, HTTP/2 framing, headers, keepalives and retries included. (IP and TCP headers are not counted.)
 
 A connection is two threads, one a direction, that copy until their source ends and then pass
 the end on (half-close). If the server cannot be reached, the device's side is closed at once,

@@ -4,8 +4,11 @@ Foreign exceptions stop here. Every call has a deadline. Calls that may be repea
 are, a few times with growing random waits, when the server is unavailable. A stream that breaks
 is not repeated here: download.py resumes it at the byte it has.
 
-    >>> with Connection.open(ServerAddress.parse("127.0.0.1:50051")) as server:
-    ...     answer = server.check_in(device_id, installed=None, held=())
+There is TLS alone. The server must have a certificate of the fleet's authority for the host that
+was called, and knows this device by the certificate that it shows; requests name no device.
+
+    >>> with Connection.open(ServerAddress.parse("127.0.0.1:50051"), credential) as server:
+    ...     answer = server.check_in(installed=None, held=())
     >>> server.traffic.received_bytes
     512
 """
@@ -24,18 +27,29 @@ from diffcodec import Coder
 from diffcodec.wire import CODER_NUMBERS
 from edge_client.address import ServerAddress
 from edge_client.errors import (
+    AccessDeniedError,
     BlobError,
+    CertificateRefusedError,
     EdgeError,
     ServerBusyError,
     ServerFaultError,
     ServerUnavailableError,
     UnknownDeviceError,
     UnknownGenerationError,
+    UntrustedServerError,
     one_line,
 )
+from edge_client.identity import Credential
 from edge_client.meter import Meter, Traffic
 from edge_client.offer import Blob, CheckInAnswer, Deferral, Generation, Plan, Step
-from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
+from protos.ota.v1 import (
+    content_pb2,
+    content_pb2_grpc,
+    device_pb2,
+    device_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+)
 
 Answer = TypeVar("Answer")
 
@@ -88,56 +102,114 @@ class BlobSource(Protocol):
         ...
 
 
+class EnrollmentState(Enum):
+    """What has become of a request for a certificate."""
+
+    PENDING = enrollment_pb2.ENROLLMENT_STATE_PENDING
+    ACCEPTED = enrollment_pb2.ENROLLMENT_STATE_ACCEPTED
+    REJECTED = enrollment_pb2.ENROLLMENT_STATE_REJECTED
+    REVOKED = enrollment_pb2.ENROLLMENT_STATE_REVOKED
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """The answer to a request; `certificate` is X.509 in DER where the state is ACCEPTED."""
+
+    state: EnrollmentState
+    device_id: str
+    model: str
+    certificate: bytes
+
+
 class Connection:
     """A metered channel to one server. Use `Connection.open`."""
 
-    def __init__(self, server: ServerAddress, meter: Meter, retry: Retry) -> None:
+    def __init__(
+        self, server: ServerAddress, credential: Credential, meter: Meter, retry: Retry
+    ) -> None:
         self._server = server
         self._meter = meter
         self._retry = retry
-        self._channel = grpc.insecure_channel(meter.address, options=_channel_options(server))
-        self._devices = device_pb2_grpc.DeviceServiceStub(self._channel)
-        self._contents = content_pb2_grpc.ContentServiceStub(self._channel)
+        self._channel = _channel(server, credential, meter)
+        self._make_stubs()
 
     @classmethod
     @contextmanager
-    def open(cls, server: ServerAddress, retry: Retry | None = None) -> "Iterator[Connection]":
-        """Connect on the first call; close channel and meter at the end of the block."""
+    def open(
+        cls, server: ServerAddress, credential: Credential, retry: Retry | None = None
+    ) -> "Iterator[Connection]":
+        """Connect on the first call; close channel and meter at the end of the block.
+
+        Args:
+            server: Where, and which name its certificate must have.
+            credential: Whom to trust, and who calls.
+            retry: How patiently to wait for the server.
+        """
         with Meter(server) as meter:
-            connection = cls(server, meter, retry or Retry())
+            connection = cls(server, credential, meter, retry or Retry())
             try:
                 yield connection
             finally:
                 connection._channel.close()
 
+    def use(self, credential: Credential) -> None:
+        """Connect anew as somebody else; what is counted goes on."""
+        self._channel.close()
+        self._channel = _channel(self._server, credential, self._meter)
+        self._make_stubs()
+
+    def _make_stubs(self) -> None:
+        self._devices = device_pb2_grpc.DeviceServiceStub(self._channel)
+        self._contents = content_pb2_grpc.ContentServiceStub(self._channel)
+        self._enrollments = enrollment_pb2_grpc.EnrollmentServiceStub(self._channel)
+
     @property
     def traffic(self) -> Traffic:
-        """Bytes on the wire so far; complete once the block of `open` has ended."""
+        """Bytes on the wire so far, handshakes included; complete once `open`'s block has ended."""
         return self._meter.traffic
 
-    def enroll(self, model: str, name: str) -> tuple[str, str]:
-        """Register a new device. Tried once: a repetition makes another one.
+    def enroll(self, signing_request: bytes, model: str, name: str, device_id: str) -> Enrolled:
+        """Ask for a certificate, or how the request stands. For the enrolment credential.
 
         Args:
+            signing_request: PKCS #10 in DER.
             model: Which model to follow; empty for the server's only one.
             name: How people call the device.
-
-        Returns:
-            The device's id, and the model that it follows.
+            device_id: The id that it had or is to have; empty for a new one.
 
         Raises:
-            UnknownDeviceError: the server has no such model.
+            UnknownDeviceError: the server has no such model, or another ca.pem by now.
+            AccessDeniedError: the device was decommissioned.
             ServerUnavailableError, ServerFaultError
         """
-        request = device_pb2.EnrollRequest(model=model, name=name)
-        answer = self._call(lambda: self._devices.Enroll(request, timeout=CALL_TIMEOUT_S))
-        if not answer.device_id:
+        request = enrollment_pb2.EnrollRequest(
+            signing_request=signing_request, model=model, name=name, device_id=device_id
+        )
+        answer = self._again(lambda: self._enrollments.Enroll(request, timeout=CALL_TIMEOUT_S))
+        try:
+            state = EnrollmentState(answer.state)
+        except ValueError as error:
+            raise ServerFaultError(
+                f"expected a state of enrolment from {self._server}, found {answer.state}"
+            ) from error
+        if state is EnrollmentState.ACCEPTED and not answer.device_id:
             raise ServerFaultError(f"expected a device id from {self._server}, found none")
-        return answer.device_id, answer.model or model
+        return Enrolled(state, answer.device_id, answer.model or model, answer.certificate)
+
+    def renew_certificate(self) -> bytes:
+        """Another certificate for this device and key: X.509 in DER.
+
+        Raises:
+            AccessDeniedError, UnknownDeviceError, ServerUnavailableError, ServerFaultError
+        """
+        request = enrollment_pb2.RenewCertificateRequest()
+        stub = self._enrollments
+        return self._again(
+            lambda: stub.RenewCertificate(request, timeout=CALL_TIMEOUT_S)
+        ).certificate
 
     def check_in(
         self,
-        device_id: str,
         installed: Generation | None,
         held: Iterable[bytes],
         coders: Collection[Coder] = (Coder.FAST,),
@@ -146,7 +218,6 @@ class Connection:
         """Say what runs here and ask what to do.
 
         Args:
-            device_id: From enrolment.
             installed: What the active slot holds.
             held: SHA-256 of the graph and card that it holds.
             coders: What this machine decodes.
@@ -159,7 +230,6 @@ class Connection:
             ServerUnavailableError, ServerFaultError
         """
         request = device_pb2.CheckInRequest(
-            device_id=device_id,
             held=list(held),
             coders=[CODER_NUMBERS[coder] for coder in sorted(coders)],
             is_metered=is_metered,
@@ -175,7 +245,7 @@ class Connection:
             come_again_s=answer.check_in_after_s or None,
         )
 
-    def report(self, device_id: str, report: Report) -> bool:
+    def report(self, report: Report) -> bool:
         """Tell the server how an attempt goes, with the bytes counted so far.
 
         Returns:
@@ -187,7 +257,6 @@ class Connection:
         """
         traffic = self.traffic
         request = device_pb2.ReportRequest(
-            device_id=device_id,
             attempt_id=report.attempt_id,
             sequence=report.sequence,
             outcome=report.outcome.value,
@@ -234,6 +303,21 @@ class Connection:
         except grpc.RpcError as error:
             raise self._translate(error, missing=UnknownDeviceError) from error
 
+    def _handshake_failure(self, told: str) -> ServerUnavailableError | None:
+        """What is likely wrong where somebody answers, and the handshake fails; None elsewhere."""
+        if self._meter.connect_failure is not None or not told.startswith(HANDSHAKE_FAILED):
+            return None
+        detail = one_line(told.rpartition("last error: ")[2])
+        if any(words in told for words in NOT_TRUSTED):
+            return UntrustedServerError(
+                f"expected the server at {self._server} to have a certificate of the fleet in "
+                f"ca.pem, for the name {self._server.host}, found another: {detail}"
+            )
+        return CertificateRefusedError(
+            f"the server at {self._server} ended the handshake: likely this device's certificate "
+            f"has ended or is of another fleet, or no server of a fleet listens there: {detail}"
+        )
+
     def _translate(self, error: grpc.RpcError, missing: type[EdgeError]) -> EdgeError:
         """The error of this package for a status of gRPC."""
         code = error.code()
@@ -243,6 +327,9 @@ class Connection:
         )
         detail = one_line(told)
         if code is grpc.StatusCode.UNAVAILABLE:
+            refused = self._handshake_failure(told)
+            if refused is not None:
+                return refused
             reason = self._meter.connect_failure or detail
             return ServerUnavailableError(f"no server answers at {self._server}: {reason}")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -254,13 +341,35 @@ class Connection:
                 f"the server at {self._server} knows no way on from the generation that this "
                 f"device runs: {detail}"
             )
+        if code is grpc.StatusCode.PERMISSION_DENIED:
+            return AccessDeniedError(f"the server at {self._server} refused: {detail}")
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            return UnknownDeviceError(
+                f"the server at {self._server} refused: {detail}; run: ota-edge enroll"
+            )
         if code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE):
             return missing(f"the server at {self._server} refused: {detail}")
         return ServerFaultError(f"the server at {self._server} failed ({code.name}): {detail}")
 
 
+HANDSHAKE_FAILED = "failed to connect to all addresses"
+"""How gRPC begins to say that there was no connection to make a call on; it has no code for it."""
+NOT_TRUSTED = ("Tls handshake failed", "verification check failed")
+"""What it says where this side ends the handshake, for what the server has shown."""
+
+
+def _channel(server: ServerAddress, credential: Credential, meter: Meter) -> grpc.Channel:
+    return grpc.secure_channel(
+        meter.address,
+        grpc.ssl_channel_credentials(credential.authority, credential.key, credential.certificate),
+        options=_channel_options(server),
+    )
+
+
 def _channel_options(server: ServerAddress) -> list[tuple[str, str | int]]:
     return [
+        # The server's certificate is for its own name, not for the relay's.
+        ("grpc.ssl_target_name_override", server.host),
         # The relay is an implementation detail; requests are addressed to the server.
         ("grpc.default_authority", str(server)),
         # A proxy from the environment must not come between the channel and the relay.

@@ -16,12 +16,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from diffcodec import available_coders
 from edge_client import download, durable
 from edge_client.chain import Weights, apply_chain, rebuilt_bytes
+from edge_client.enrollment import fetch_certificate, renew_certificate
 from edge_client.errors import (
+    CertificateRefusedError,
+    CredentialError,
     DigestMismatchError,
     EdgeError,
     HomeError,
@@ -34,7 +38,8 @@ from edge_client.errors import (
     WrongBaseError,
 )
 from edge_client.footprint import peak_rss_bytes, require_space
-from edge_client.home import EdgeHome
+from edge_client.home import Config, EdgeHome
+from edge_client.identity.credential import is_due
 from edge_client.inference import check_health
 from edge_client.meter import Traffic
 from edge_client.offer import Deferral, Generation, Plan, Step
@@ -126,10 +131,33 @@ def update(
     home.config()  # before the lock makes a folder of a name that was mistyped
     with home.locked():
         config = home.config()
-        with Connection.open(config.server, retry) as server:
-            one_pass = _Update(home, config.device_id, server, retry, on_progress, is_metered)
-            result = one_pass.run()
+        with Connection.open(config.server, home.identity.credential(), retry) as server:
+            one_pass = _Update(home, server, retry, on_progress, is_metered)
+            try:
+                result = one_pass.run()
+            except CertificateRefusedError as refused:
+                _fetch_certificate(home, config, server, refused)
+                result = one_pass.run()
+            _renew_when_due(home, config, server)
         return replace(result, costs=replace(result.costs, traffic=server.traffic))
+
+
+def _fetch_certificate(
+    home: EdgeHome, config: Config, server: Connection, refused: CertificateRefusedError
+) -> None:
+    """Ask for a new certificate by the same key: ours may have ended while the device slept."""
+    try:
+        fetch_certificate(home, config, server)
+    except (CertificateRefusedError, CredentialError):
+        # Then it is not our certificate alone that is refused; the first message says most.
+        raise refused from None
+
+
+def _renew_when_due(home: EdgeHome, config: Config, server: Connection) -> None:
+    """Renew this device's certificate at half of its life; an update does not fail for it."""
+    with suppress(EdgeError):
+        if is_due(home.identity.credential().certificate, datetime.now(UTC)):
+            renew_certificate(home, config, server)
 
 
 @dataclass(frozen=True)
@@ -137,7 +165,6 @@ class _Update:
     """One pass, with what it works with."""
 
     home: EdgeHome
-    device_id: str
     server: Connection
     retry: Retry
     on_progress: OnProgress
@@ -187,9 +214,7 @@ class _Update:
         """
         before = installed.record.generation if installed else None
         held = installed.sound_files() if installed else {}
-        answer = self.server.check_in(
-            self.device_id, before, held, available_coders(), self.is_metered
-        )
+        answer = self.server.check_in(before, held, available_coders(), self.is_metered)
         plan = answer.plan
         if plan is None:
             if before and before.number == answer.head:
@@ -223,14 +248,14 @@ class _Update:
     @contextmanager
     def _attempt(self, plan: Plan) -> Iterator[None]:
         """Tell the server that the attempt begins, and why it fails if it does."""
-        self.server.report(self.device_id, Report(plan.attempt_id, 1, Outcome.STARTED))
+        self.server.report(Report(plan.attempt_id, 1, Outcome.STARTED))
         try:
             yield
         except EdgeError as error:
             failed = Report(plan.attempt_id, _last_sequence(plan), Outcome.FAILED, code=error.code)
             # What went wrong matters more than that the server could not be told.
             with suppress(EdgeError):
-                self.server.report(self.device_id, failed)
+                self.server.report(failed)
             raise
 
     def _fetch(
@@ -320,7 +345,7 @@ class _Update:
         # What is verified and healthy need not wait for a server that does not answer.
         with suppress(EdgeError):
             report = Report(plan.attempt_id, 2, Outcome.STARTED)
-            is_withdrawn = self.server.report(self.device_id, report)
+            is_withdrawn = self.server.report(report)
         if is_withdrawn:
             raise WithdrawnError(
                 f"generation {plan.target.number} is not wanted any more: the server has stopped "
@@ -339,7 +364,7 @@ class _Update:
     def _report_success(self, plan: Plan, apply_s: float) -> bool:
         report = Report(plan.attempt_id, _last_sequence(plan), Outcome.COMMITTED, apply_s=apply_s)
         try:
-            self.server.report(self.device_id, report)
+            self.server.report(report)
         except EdgeError:
             # The generation serves whether the server knows or not; the next check-in says so.
             return False

@@ -26,7 +26,9 @@ def generate_into(folder: Path) -> None:
     programs = Path(sys.executable).parent
     plugins = (f"--plugin={programs / name}" for name in PLUGINS)
     outputs = (f"{option}={folder}" for option in OUTPUTS)
-    if protoc.main(["protoc", f"-I{PROTO_ROOT}", *plugins, *outputs, *sources]) != 0:
+    # google/protobuf/*.proto come with the tool.
+    includes = (f"-I{PROTO_ROOT}", f"-I{Path(protoc.__file__).parent / '_proto'}")
+    if protoc.main(["protoc", *includes, *plugins, *outputs, *sources]) != 0:
         raise SystemExit("protoc failed; its messages stand above")
     for path in folder.glob("ota/v1/*_pb2*.py*"):
         path.write_text(rewrite_imports(path.read_text()))

@@ -20,9 +20,12 @@ from server.domain import Generation
 from server.errors import PublishError, ServerError
 from server.graph import graph_without_weights
 from server.home import ServerHome
+from server.identity.authority import CREDENTIAL_NAME
+from server.identity.cli import audit, device_app, operator_app, tls_app
+from server.identity.keys import Policy
 from server.publishing import diff_from_head, layout_after, publish, require_model_name
 from server.rollouts import cli as rollouts
-from server.rollouts.device_cli import device
+from server.rollouts.device_cli import set_device
 from server.serving import ListenAddress, serve_until_signal
 from server.status import ModelStatus, status_of
 from server.training.cli import train
@@ -58,13 +61,46 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
-def init(home: HomeArgument, database: DatabaseOption = None, store: StoreOption = None) -> None:
-    """Make a server home, or bring the database of an older one up to date.
+def init(
+    home: HomeArgument,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="How devices reach the server: a host name or an address. Repeatable.",
+        ),
+    ] = None,
+    enrolment: Annotated[
+        Policy | None,
+        typer.Option(
+            "--enrolment",
+            help="Who decides on devices that ask: you (approve, the default), or nobody (open).",
+        ),
+    ] = None,
+    new_authority: Annotated[
+        bool,
+        typer.Option("--new-authority", help="HOME/tls is lost: begin anew; all devices re-enrol."),
+    ] = False,
+    database: DatabaseOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Make a server home and its keys, or bring the database of an older one up to date.
 
     Example: ota-server init srv
+
+    Example: ota-server init srv --name ota.example.org --enrolment approve
     """
-    ServerHome.create(home, database=database, store=store).close()
+    ServerHome.create(
+        home,
+        database=database,
+        store=store,
+        names=names or (),
+        enrolment=enrolment,
+        new_authority=new_authority,
+    ).close()
     print(f"server home {home}")
+    print(f"for devices {home / CREDENTIAL_NAME}")
 
 
 @app.command()
@@ -72,7 +108,7 @@ def serve(
     home: HomeArgument,
     listen: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Loopback only until there is TLS; port 0: any."),
+        typer.Option(metavar="HOST:PORT", help="0.0.0.0 for all; port 0: any."),
     ],
     database: DatabaseOption = None,
     store: StoreOption = None,
@@ -192,7 +228,11 @@ def status(
 app.command()(train)
 app.add_typer(rollouts.app, name="rollout")
 app.command()(rollouts.rollback)
-app.add_typer(device, name="device")
+device_app.command("set")(set_device)
+app.add_typer(device_app, name="device")
+app.add_typer(operator_app, name="operator")
+app.add_typer(tls_app, name="tls")
+app.command()(audit)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What devices ask: to enrol, what to do next, and to be heard.
+"""What devices ask: what to do next, and to be heard.
 
 The planner decides, the registry records; names and clocks come in as arguments. Blocking, so
 the service runs these in threads.
@@ -15,12 +15,11 @@ from server.domain import (
     EVERY_DEVICE,
     Attempt,
     AttemptState,
-    Device,
     Generation,
     Plan,
     Report,
 )
-from server.errors import NotFoundError, RequestError, UnknownStateError
+from server.errors import NotFoundError, UnknownStateError
 from server.planner import plan_for
 from server.registry import Registry
 from server.registry.rollouts import Surroundings
@@ -56,34 +55,6 @@ class Answer:
     plan: Plan | None
     deferral: Deferral | None
     come_again_s: int
-
-
-def enroll(registry: Registry, model: str, name: str, now: Clock = utc_now) -> Device:
-    """Add a device that will follow a model.
-
-    Args:
-        registry: Where to.
-        model: Its name; empty for the only one that there is.
-        name: What people call the device.
-        now: The clock.
-
-    Raises:
-        NotFoundError: no such model.
-        RequestError: no model is named, and there is not just one.
-    """
-    time = now()
-    model = model or _only_model(registry)
-    device = Device(uuid.uuid4().hex, model, name, enrolled_at=time, seen_at=time)
-    registry.enroll(device)
-    return device
-
-
-def _only_model(registry: Registry) -> str:
-    names = [model.name for model in registry.models()]
-    if len(names) != 1:
-        found = ", ".join(names) or "none"
-        raise RequestError(f"expected the name of a model to follow; the server has: {found}")
-    return names[0]
 
 
 def check_in(

@@ -110,7 +110,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Device:
-    """A device that follows a model; `installed` is what it ran when it was last heard of."""
+    """A device that follows a model; `installed` is what it ran when it was last heard of.
+
+    One that was decommissioned is kept for its history, and counts nowhere.
+    """
 
     device_id: str
     model: str
@@ -118,6 +121,7 @@ class Device:
     enrolled_at: datetime
     seen_at: datetime
     installed: int | None = None
+    decommissioned_at: datetime | None = None
 
 
 class AttemptState(StrEnum):

@@ -11,8 +11,13 @@ ServerError
 ├── OffsetError          a read starts beyond the end of its blob
 ├── UnknownStateError    the device runs something that this server never made: install anew
 ├── NoRouteError         no diff or snapshot leads to the head: publish one
+├── AccessError          who calls may not
+│   ├── UnknownCallerError   the certificate's key is nobody's here: enrol
+│   └── ForbiddenError   known, but revoked, decommissioned, or without this right
+├── FullError            a limit is reached: retry much later, or mend it
 ├── ConflictError        somebody else was faster: look again, then retry
 ├── BusyError            too many calls at once: come again when it says
+├── RemoteError          a server elsewhere refused, or did not answer
 └── StorageError         the machine fails, not the request: retry later
     ├── RegistryError    the database
     └── ArtifactError    a blob is missing, cannot be read or written, or its bytes have changed
@@ -65,12 +70,32 @@ class NoRouteError(ServerError):
     """No diff or snapshot leads to the generation that a device should reach."""
 
 
+class AccessError(ServerError):
+    """Who calls may not do this."""
+
+
+class UnknownCallerError(AccessError):
+    """The key of the caller's certificate is nobody's here."""
+
+
+class ForbiddenError(AccessError):
+    """The caller is known, but revoked, decommissioned, or may do other things only."""
+
+
+class FullError(ServerError):
+    """A limit that protects the server is reached; nothing was changed."""
+
+
 class ConflictError(ServerError):
     """Another writer was faster; nothing was changed."""
 
 
 class BusyError(ServerError):
     """Too many calls at once; nothing was done."""
+
+
+class RemoteError(ServerError):
+    """A server elsewhere refused what an operator wanted, or did not answer."""
 
 
 class StorageError(ServerError):

@@ -2,19 +2,25 @@
 
     HOME/registry.db      the registry (SQLite, WAL: -wal and -shm files beside it)
     HOME/artifacts/       blobs, content-addressed
+    HOME/tls/, ca.pem     keys and certificates (server.identity.authority)
 
-Both can live elsewhere by URL, in PostgreSQL and in an S3 bucket; then HOME only names the server,
-and several servers may share them.
+The first two can live elsewhere by URL, in PostgreSQL and in an S3 bucket; several servers may
+share them, each with a copy of the keys.
 
     >>> home = ServerHome.create(Path("srv"))       # or .open
     >>> home.registry.models()
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from server.artifacts import ArtifactStore, create_store, open_store
 from server.errors import HomeError
+from server.identity.authority import Authority
+from server.identity.fleet import found, open_authority
+from server.identity.keys import Policy
 from server.registry import Registry, sqlite_url
 
 DATABASE_NAME = "registry.db"
@@ -31,7 +37,14 @@ class ServerHome:
 
     @classmethod
     def create(
-        cls, folder: Path, *, database: str | None = None, store: str | None = None
+        cls,
+        folder: Path,
+        *,
+        database: str | None = None,
+        store: str | None = None,
+        names: Sequence[str] = (),
+        enrolment: Policy | None = None,
+        new_authority: bool = False,
     ) -> "ServerHome":
         """Make a home, or bring the database of one up to date; what it holds stays.
 
@@ -39,9 +52,13 @@ class ServerHome:
             folder: New, empty, or a home already.
             database: URL of the registry, SQLite or PostgreSQL; HOME/registry.db without it.
             store: URL of the artifacts, a folder or an S3 bucket; HOME/artifacts without it.
+            names: How devices reach the server, beside the names of loopback.
+            enrolment: What becomes of devices that ask; None: as it is, `approve` at first.
+            new_authority: The registry's fleet has lost its keys; these take their place.
 
         Raises:
-            HomeError: the folder holds other things, or cannot be made.
+            HomeError: the folder holds other things, or cannot be made; or the registry is of a
+                fleet whose keys are not here.
             SettingError: a URL is not one that we know.
             ArtifactError: the folder of artifacts cannot be made, or the bucket not be reached.
         """
@@ -55,6 +72,18 @@ class ServerHome:
         except OSError as error:
             raise HomeError(f"{folder}: cannot be made: {error.strerror}") from error
         registry = Registry.create(database or _default_database(folder))
+        try:
+            found(
+                folder,
+                registry,
+                datetime.now(UTC),
+                names=names,
+                policy=enrolment,
+                new_authority=new_authority,
+            )
+        except BaseException:
+            registry.close()
+            raise
         return cls(folder, registry, artifacts)
 
     @classmethod
@@ -76,6 +105,14 @@ class ServerHome:
         artifacts = open_store(store or _default_store(folder))
         registry = Registry.open(database or _default_database(folder))
         return cls(folder, registry, artifacts)
+
+    def authority(self) -> Authority:
+        """The keys of the fleet.
+
+        Raises:
+            HomeError: they are missing, damaged, or not of the registry's fleet.
+        """
+        return open_authority(self.folder, self.registry)
 
     def close(self) -> None:
         """Close the database."""

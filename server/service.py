@@ -31,8 +31,10 @@ from server.domain import (
     Step,
 )
 from server.errors import (
+    AccessError,
     BusyError,
     ConflictError,
+    FullError,
     InputError,
     NoRouteError,
     NotFoundError,
@@ -41,8 +43,10 @@ from server.errors import (
     RequestError,
     ServerError,
     StorageError,
+    UnknownCallerError,
     UnknownStateError,
 )
+from server.identity.caller import caller_device
 from server.registry import Registry
 from server.rollouts.ticking import judge
 
@@ -70,6 +74,9 @@ STATUS_CODES: tuple[tuple[type[ServerError], grpc.StatusCode], ...] = (
     (OffsetError, grpc.StatusCode.OUT_OF_RANGE),
     (UnknownStateError, grpc.StatusCode.FAILED_PRECONDITION),
     (NoRouteError, grpc.StatusCode.FAILED_PRECONDITION),
+    (UnknownCallerError, grpc.StatusCode.UNAUTHENTICATED),
+    (AccessError, grpc.StatusCode.PERMISSION_DENIED),
+    (FullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ConflictError, grpc.StatusCode.ABORTED),
     (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (RegistryError, grpc.StatusCode.UNAVAILABLE),
@@ -87,7 +94,7 @@ CODERS = {number: coder for coder, number in CODER_NUMBERS.items()}
 
 
 class DeviceService(device_pb2_grpc.DeviceServiceServicer):
-    """Enrolment, check-ins and reports."""
+    """Check-ins and reports, each of the device whose certificate the call came with."""
 
     def __init__(
         self,
@@ -99,30 +106,17 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         self._free_check_ins = most_check_ins
         self._random = random or SystemRandom()
 
-    async def Enroll(  # noqa: N802 - the name of the rpc
-        self, request: device_pb2.EnrollRequest, context: Context
-    ) -> device_pb2.EnrollResponse:
-        """Add a device."""
-        async with _status_of_errors(context):
-            _limit_text("model", request.model, LONGEST_NAME)
-            _limit_text("name", request.name, LONGEST_NAME)
-            device = await asyncio.to_thread(
-                devices.enroll, self._registry, request.model, request.name
-            )
-            log.info("device %s enrolled for %s", device.device_id, device.model)
-            return device_pb2.EnrollResponse(device_id=device.device_id, model=device.model)
-
     async def CheckIn(  # noqa: N802
         self, request: device_pb2.CheckInRequest, context: Context
     ) -> device_pb2.CheckInResponse:
         """Plan a device's next update."""
-        async with _status_of_errors(context):
-            _require_text("device_id", request.device_id, LONGEST_NAME)
+        async with status_of_errors(context):
+            device_id = caller_device(request.device_id)
             with self._one_of_few(context):
                 answer = await asyncio.to_thread(
                     devices.check_in,
                     self._registry,
-                    request.device_id,
+                    device_id,
                     _installed_from(request),
                     _held_from(request),
                     _coders_from(request),
@@ -132,7 +126,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             if answer.plan is not None:
                 log.info(
                     "device %s: attempt %s to generation %d",
-                    request.device_id,
+                    device_id,
                     answer.plan.attempt_id,
                     answer.plan.target.number,
                 )
@@ -142,8 +136,8 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         self, request: device_pb2.ReportRequest, context: Context
     ) -> device_pb2.ReportResponse:
         """Record how an attempt goes."""
-        async with _status_of_errors(context):
-            report = _report_from(request)
+        async with status_of_errors(context):
+            report = _report_from(request, caller_device(request.device_id))
             state = None
             if report is not None:
                 state = await asyncio.to_thread(_record, self._registry, report)
@@ -182,7 +176,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         self, request: content_pb2.ReadBlobRequest, context: Context
     ) -> AsyncIterator[content_pb2.ReadBlobResponse]:
         """Stream a range of a blob that some generation or step names."""
-        async with _status_of_errors(context):
+        async with status_of_errors(context):
             _require_digest("sha256", request.sha256)
             blob = await asyncio.to_thread(self._registry.blob, request.sha256)
             if request.offset > blob.length:
@@ -215,7 +209,7 @@ def _record(registry: Registry, report: Report) -> AttemptState:
 
 
 @asynccontextmanager
-async def _status_of_errors(context: Context) -> AsyncIterator[None]:
+async def status_of_errors(context: Context) -> AsyncIterator[None]:
     """End the call with the status that stands for an error of ours."""
     try:
         yield
@@ -246,9 +240,8 @@ def _coders_from(request: device_pb2.CheckInRequest) -> frozenset[Coder]:
     return EVERY_DEVICE.union(CODERS[coder] for coder in request.coders if coder in CODERS)
 
 
-def _report_from(request: device_pb2.ReportRequest) -> Report | None:
+def _report_from(request: device_pb2.ReportRequest, device_id: str) -> Report | None:
     """The report; None for an outcome of a newer protocol, which we hear and pass over."""
-    _require_text("device_id", request.device_id, LONGEST_NAME)
     _require_text("attempt_id", request.attempt_id, LONGEST_NAME)
     _limit_text("code", request.code, LONGEST_CODE)
     for field in ("bytes_sent", "bytes_received"):
@@ -261,7 +254,7 @@ def _report_from(request: device_pb2.ReportRequest) -> Report | None:
         log.warning("attempt %s: unknown outcome %d", request.attempt_id, request.outcome)
         return None
     return Report(
-        device_id=request.device_id,
+        device_id=device_id,
         attempt_id=request.attempt_id,
         sequence=request.sequence,
         outcome=outcome,

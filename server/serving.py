@@ -1,14 +1,14 @@
-"""Start and stop the gRPC server: devices, content, health, reflection.
+"""Start and stop the gRPC server: devices, content, enrolment, health, reflection.
 
     >>> async with serving(home, "127.0.0.1:0") as server:
     ...     print(server.address)
 
 Stopping is graceful: health says NOT_SERVING, no new call is taken, and calls under way get a
-few seconds to end. Until there is TLS it listens on loopback only. Never imports torch.
+few seconds to end. There is TLS alone, and every client shows a certificate (server.identity).
+Never imports torch.
 """
 
 import asyncio
-import ipaddress
 import os
 import random
 import re
@@ -22,9 +22,22 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
+from protos.ota.v1 import (
+    content_pb2,
+    content_pb2_grpc,
+    device_pb2,
+    device_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    operator_pb2,
+    operator_pb2_grpc,
+)
 from server.errors import SettingError
 from server.home import ServerHome
+from server.identity.credentials import server_credentials
+from server.identity.gate import Gate
+from server.identity.operator_service import OperatorService
+from server.identity.service import EnrollmentService
 from server.rollouts.ticking import keep_ticking
 from server.service import ContentService, DeviceService
 
@@ -33,6 +46,8 @@ GRACE_S = 5.0
 SERVICE_NAMES = (
     device_pb2.DESCRIPTOR.services_by_name["DeviceService"].full_name,
     content_pb2.DESCRIPTOR.services_by_name["ContentService"].full_name,
+    enrollment_pb2.DESCRIPTOR.services_by_name["EnrollmentService"].full_name,
+    operator_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name,
 )
 
 SERVER_OPTIONS = (
@@ -53,7 +68,7 @@ class ListenAddress:
         """Read HOST:PORT, with an IPv6 host in brackets.
 
         Raises:
-            SettingError: not an address, or not one of this machine alone.
+            SettingError: not an address.
         """
         match = re.fullmatch(r"(?:\[([^]]+)\]|([^:]+)):(\d{1,5})", text)
         if match is None or int(match[3]) > 65_535:
@@ -61,11 +76,6 @@ class ListenAddress:
         host = match[1] or match[2]
         if host == "localhost":
             host = "127.0.0.1"
-        if not _is_loopback(host):
-            raise SettingError(
-                f"expected a loopback host such as 127.0.0.1, because there is no TLS yet, "
-                f"found {host!r}"
-            )
         return cls(host, int(match[3]))
 
     def __str__(self) -> str:
@@ -91,25 +101,31 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
 
     Args:
         home: An open home; the caller closes it after the server has stopped.
-        listen: HOST:PORT, HOST being of this machine alone; port 0 for any free one.
+        listen: HOST:PORT, port 0 for any free one.
 
     Raises:
         SettingError: nothing can listen on the address; the message says why.
+        HomeError: the home's keys are missing or damaged.
     """
     address = ListenAddress.parse(listen)
     _require_bindable(address)
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    authority = home.authority()
+    server = grpc.aio.server(interceptors=(Gate(authority, home.registry),), options=SERVER_OPTIONS)
+    enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
+        EnrollmentService(home.registry, authority), server
+    )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceService(home.registry), server)
     content_pb2_grpc.add_ContentServiceServicer_to_server(
         ContentService(home.registry, home.artifacts), server
     )
+    operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(home.registry), server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(
         (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     try:
-        port = server.add_insecure_port(str(address))
+        port = server.add_secure_port(str(address), server_credentials(authority))
     except RuntimeError as error:
         raise SettingError(f"cannot listen on {address}: {error}") from error
     await server.start()
@@ -160,12 +176,7 @@ def _require_bindable(address: ListenAddress) -> None:
     try:
         socket.create_server((address.host, address.port), family=family).close()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        # The number says less than the text where a name was not found: it is negative then.
+        known = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
         raise SettingError(f"cannot listen on {address}: {reason}") from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

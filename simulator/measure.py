@@ -14,6 +14,8 @@ from threading import Event, Lock
 from typing import Any
 
 from server.home import ServerHome
+from server.identity.authority import CREDENTIAL_NAME
+from server.identity.keys import Policy
 from server.publishing import publish
 from simulator.answers import Answers
 from simulator.errors import ProgramError
@@ -73,7 +75,8 @@ def measure_lines(plan: RunPlan, folders: Folders, workers: int, display: Displa
     for name in (SERVER, DEVICES):
         shutil.rmtree(out / name, ignore_errors=True)
     (out / DEVICES).mkdir()
-    home = ServerHome.create(out / SERVER)
+    # Nobody is there to accept the devices of an experiment.
+    home = ServerHome.create(out / SERVER, enrolment=Policy.OPEN)
     try:
         with (
             serving(out / SERVER, out / "server.log") as address,
@@ -227,7 +230,8 @@ class _Stage:
 
     def _device(self, line: ModelLine, name: str) -> Device:
         folder = self._folders.out / DEVICES / f"{self._model(line)}-{name}"
-        return Device(folder, self._server, self._model(line))
+        fleet = self._folders.out / SERVER / CREDENTIAL_NAME
+        return Device(folder, self._server, self._model(line), fleet)
 
     def _model(self, line: ModelLine) -> str:
         return f"{self._plan.scenario.name}-s{line.seed}-{line.line.slug}"

@@ -1,7 +1,7 @@
 """The real programs that a run drives: `ota-server serve` and `ota-edge`, each its own process.
 
 >>> with serving(home, log) as address:
-...     device = Device(folder, address, model="digits-s0-sparse")
+...     device = Device(folder, address, "digits-s0-sparse", fleet=home / "ca.pem")
 ...     device.enroll()
 ...     device.update().digest
 """
@@ -86,6 +86,8 @@ class Device:
     home: Path
     server: str
     model: str
+    fleet: Path
+    """The server's ca.pem, which every device is given."""
 
     def enroll(self) -> None:
         """Follow the model.
@@ -93,7 +95,9 @@ class Device:
         Raises:
             ProgramError: `ota-edge` failed; so for all methods.
         """
-        self._call("enroll", "--server", self.server, "--model", self.model)
+        self._call(
+            "enroll", "--server", self.server, "--ca", str(self.fleet), "--model", self.model
+        )
 
     def update(self) -> Update:
         """Install what the server offers."""

@@ -6,7 +6,7 @@ nothing.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 
 from sqlalchemy import Engine, case, func, select, update
@@ -28,7 +28,7 @@ from server.domain import (
     next_state,
 )
 from server.errors import ConflictError, NotFoundError, RegistryError
-from server.registry import database
+from server.registry import audit, database
 from server.registry.rollouts import RolloutRegistry, add_bytes, admits
 from server.registry.rows import (
     AttemptRow,
@@ -43,10 +43,16 @@ from server.registry.rows import (
 
 
 class Registry:
-    """The server's memory, over one database."""
+    """The server's memory, over one database.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: The database.
+        actor: Who changes it, for the audit log; this account of this machine by default.
+    """
+
+    def __init__(self, engine: Engine, actor: str | None = None) -> None:
         self._engine = engine
+        self.actor = actor or audit.local_actor()
 
     @classmethod
     def create(cls, url: str) -> "Registry":
@@ -78,6 +84,14 @@ class Registry:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    def acting_as(self, actor: str) -> "Registry":
+        """The same database, for what somebody else changes."""
+        return Registry(self._engine, actor)
+
+    def transaction(self, *, writes: bool = False) -> AbstractContextManager[Session]:
+        """One transaction, for the operations that other modules of this package add."""
+        return self._writing() if writes else self._reading()
 
     @property
     def rollouts(self) -> RolloutRegistry:
@@ -181,6 +195,14 @@ class Registry:
             session.flush()
             for step in steps:
                 _add_step(session, generation.model, step)
+            audit.record(
+                session,
+                self.actor,
+                "generation.publish",
+                f"{generation.model} {generation.number}",
+                {"digest": generation.digest.hex(), "parent": generation.parent},
+                generation.published_at,
+            )
 
     def add_step(self, model: str, step: Step) -> None:
         """Add a diff between two generations that exist; one that is there already stays."""
@@ -220,7 +242,13 @@ class Registry:
             if row is None:
                 raise NotFoundError(f"expected an enrolled device, found {device_id!r}")
             return Device(
-                row.device_id, row.model, row.name, row.enrolled_at, row.seen_at, row.installed
+                row.device_id,
+                row.model,
+                row.name,
+                row.enrolled_at,
+                row.seen_at,
+                row.installed,
+                row.decommissioned_at,
             )
 
     def check_in(
@@ -324,11 +352,11 @@ class Registry:
             return reached
 
     def device_counts(self, model: str) -> dict[int | None, int]:
-        """How many devices of a model run which generation (None: nothing yet)."""
+        """How many devices of a model in service run which generation (None: nothing yet)."""
         with self._reading() as session:
             rows = session.execute(
                 select(DeviceRow.installed, func.count())
-                .where(DeviceRow.model == model)
+                .where(DeviceRow.model == model, DeviceRow.decommissioned_at.is_(None))
                 .group_by(DeviceRow.installed)
                 .order_by(DeviceRow.installed.nulls_first())
             )

@@ -238,13 +238,13 @@ class RolloutRegistry:
     # ---- devices
 
     def population(self, model: str) -> tuple[Member, ...]:
-        """Every device of a model."""
+        """Every device of a model that is not decommissioned."""
         with self._reading() as session:
             attributes = _attributes(session, model)
             rows = session.execute(
                 select(DeviceRow.device_id, DeviceRow.installed, DeviceSettingRow.channel)
                 .outerjoin(DeviceSettingRow, DeviceSettingRow.device_id == DeviceRow.device_id)
-                .where(DeviceRow.model == model)
+                .where(DeviceRow.model == model, DeviceRow.decommissioned_at.is_(None))
             )
             return tuple(
                 Member(name, channel or Channel.STABLE, attributes.get(name, {}), installed)

@@ -163,6 +163,7 @@ class DeviceRow(Row):
     enrolled_at: Mapped[datetime] = mapped_column(UtcDateTime)
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
     installed: Mapped[int | None]
+    decommissioned_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class AttemptRow(Row):

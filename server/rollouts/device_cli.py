@@ -17,21 +17,7 @@ from server.rollouts.rollout import LARGEST_POINT, Channel, Member
 
 NONE = "none"
 
-device = typer.Typer(
-    help="Devices, and what rollouts choose them by.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-
-
-@device.callback()
-def _devices() -> None:
-    """Devices, and what rollouts choose them by."""
-
-
-@device.command("set")
-def set_(
+def set_device(
     home: Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")],
     device_id: Annotated[str, typer.Argument(metavar="DEVICE", help="Its id.")],
     channel: Annotated[Channel | None, typer.Option(help="What it follows from now on.")] = None,

@@ -7,7 +7,9 @@ from sqlalchemy import Engine, inspect
 from diffcodec import Coder
 from server.domain import AttemptState, Device, Outcome
 from server.errors import HomeError
+from server.identity.keys import KeyState
 from server.registry import Registry, database
+from server.registry.key_rows import DeviceKeyRow
 from server.registry.rows import AttemptRow, ReportRow, Row
 from tests.unit.server.values import TIME, generation, step
 
@@ -110,7 +112,11 @@ def test_every_constraint_has_a_name(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("row", "column", "values"),
-    [(AttemptRow, "state", AttemptState), (ReportRow, "outcome", Outcome)],
+    [
+        (AttemptRow, "state", AttemptState),
+        (ReportRow, "outcome", Outcome),
+        (DeviceKeyRow, "state", KeyState),
+    ],
 )
 def test_the_database_admits_every_value_of_an_enum(engine, row, column, values) -> None:
     database.upgrade(engine)

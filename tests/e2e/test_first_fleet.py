@@ -37,7 +37,9 @@ class Fleet:
 
     def enrolled(self, name: str) -> Path:
         home = self.folder / name
-        place = ("--home", home, "--server", self.address)
+        place = ("--home", home, "--server", self.address, "--ca", self.server / "ca.pem")
+        key = succeed("ota-edge", "key", "--home", home).strip()
+        succeed("ota-server", "device", "preauthorize", self.server, key)
         succeed("ota-edge", "enroll", *place, "--model", "slu")
         return home
 

@@ -13,6 +13,7 @@ import grpc
 from server.domain import Generation, Step
 from server.home import ServerHome
 from server.serving import serving
+from tests import fleet
 from tests.unit.server.values import generation
 
 GRAPH, CARD = b"a graph", b'{"kind": "spoken-command"}'
@@ -44,8 +45,10 @@ def add_generation(home: ServerHome, number: int, diff_bytes: int = 40) -> Gener
 
 @asynccontextmanager
 async def channel_to(home: ServerHome) -> AsyncIterator[grpc.aio.Channel]:
+    """A device's connection to a server of its own."""
+    _, credential = fleet.enrolled(home)
     async with (
         serving(home, "127.0.0.1:0", grace_s=0) as server,
-        grpc.aio.insecure_channel(str(server.address)) as channel,
+        grpc.aio.secure_channel(str(server.address), credential.for_channel()) as channel,
     ):
         yield channel

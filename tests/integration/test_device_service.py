@@ -1,7 +1,8 @@
-"""The device service over a real connection: enrolment, check-ins, reports."""
+"""The device service over real connections: check-ins and reports."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from diffcodec import Coder
 from protos.ota.v1 import device_pb2, device_pb2_grpc, diff_pb2
 from server.domain import AttemptState, Step
 from server.home import ServerHome
-from tests.integration.served_home import CARD, GRAPH, add_generation, channel_to, home_with
+from server.serving import serving
+from tests import fleet
+from tests.integration.served_home import CARD, GRAPH, add_generation, home_with
 from tests.unit.server.values import digest, generation
 
 TIMEOUT_S = 20
@@ -26,14 +29,21 @@ def home(tmp_path: Path) -> Iterator[ServerHome]:
 
 
 class Client:
-    """Calls with a deadline."""
+    """Calls with a deadline, each over the connection of the device that makes it."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = device_pb2_grpc.DeviceServiceStub(channel)
+    def __init__(self, home: ServerHome, address: str, channels: AsyncExitStack) -> None:
+        self._home = home
+        self._address = address
+        self._channels = channels
+        self._stubs: dict[str, device_pb2_grpc.DeviceServiceStub] = {}
 
     async def enroll(self, model: str = "digits", name: str = "kitchen") -> str:
-        request = device_pb2.EnrollRequest(model=model, name=name)
-        return (await self._stub.Enroll(request, timeout=TIMEOUT_S)).device_id
+        device_id, credential = fleet.enrolled(self._home, model=model, name=name)
+        channel = await self._channels.enter_async_context(
+            grpc.aio.secure_channel(self._address, credential.for_channel())
+        )
+        self._stubs[device_id] = device_pb2_grpc.DeviceServiceStub(channel)
+        return device_id
 
     async def check_in(
         self,
@@ -47,16 +57,21 @@ class Client:
         if installed is not None:
             request.installed.number = installed
             request.installed.digest = wrong.get("digest", generation(installed).digest)
-        return await self._stub.CheckIn(request, timeout=TIMEOUT_S)
+        stub = self._stubs[wrong.get("caller", device_id)]
+        return await stub.CheckIn(request, timeout=TIMEOUT_S)
 
-    async def report(self, **fields: Any) -> None:
-        await self._stub.Report(device_pb2.ReportRequest(**fields), timeout=TIMEOUT_S)
+    async def report(self, *, caller: str = "", **fields: Any) -> None:
+        stub = self._stubs[caller or fields["device_id"]]
+        await stub.Report(device_pb2.ReportRequest(**fields), timeout=TIMEOUT_S)
 
 
 def run(home: ServerHome, scenario: Callable[[Client], Awaitable[None]]) -> None:
     async def connected() -> None:
-        async with channel_to(home) as channel:
-            await scenario(Client(channel))
+        async with (
+            serving(home, "127.0.0.1:0", grace_s=0) as server,
+            AsyncExitStack() as channels,
+        ):
+            await scenario(Client(home, str(server.address), channels))
 
     asyncio.run(connected())
 
@@ -201,10 +216,6 @@ def test_many_devices_at_once_each_get_their_own_plan(home: ServerHome) -> None:
 
 def test_what_the_server_does_not_know_is_not_found(home: ServerHome) -> None:
     async def scenario(client: Client) -> None:
-        code, details = await refused(client.enroll(model="letters"))
-        assert (code, "'letters'" in details) == (grpc.StatusCode.NOT_FOUND, True)
-        code, details = await refused(client.check_in("stranger"))
-        assert (code, "'stranger'" in details) == (grpc.StatusCode.NOT_FOUND, True)
         device = await client.enroll()
         code, details = await refused(
             client.report(device_id=device, attempt_id="never", outcome=device_pb2.OUTCOME_FAILED)
@@ -214,15 +225,36 @@ def test_what_the_server_does_not_know_is_not_found(home: ServerHome) -> None:
     run(home, scenario)
 
 
-def test_a_device_that_names_no_model_follows_the_only_one(home: ServerHome) -> None:
+def test_a_request_that_names_another_device_is_refused(home: ServerHome) -> None:
     async def scenario(client: Client) -> None:
-        device = await client.enroll(model="")
-        assert home.registry.device(device).model == "digits"
-        other = generation(0, model="letters")
-        home.registry.add_generation(other, [Step(None, 0, other.digest, other.snapshot)])
-        code, details = await refused(client.enroll(model=""))
-        assert code == grpc.StatusCode.INVALID_ARGUMENT
-        assert "digits, letters" in details
+        device, other = await client.enroll(), await client.enroll()
+        code, details = await refused(client.check_in(other, caller=device))
+        assert code == grpc.StatusCode.PERMISSION_DENIED
+        assert device in details
+        assert other in details
+        assert (await client.check_in("", installed=1, caller=device)).plan.generation == 2
+
+    run(home, scenario)
+
+
+def test_a_replayed_report_has_no_effect_whoever_sends_it(home: ServerHome) -> None:
+    """A10. Repeated by the device itself, and by another one under its own certificate."""
+
+    async def scenario(client: Client) -> None:
+        device, thief = await client.enroll(), await client.enroll()
+        attempt = (await client.check_in(device, installed=1)).plan.attempt_id
+        failed = {"attempt_id": attempt, "sequence": 2, "outcome": device_pb2.OUTCOME_FAILED}
+        code, details = await refused(client.report(caller=thief, **failed))
+        assert (code, attempt in details) == (grpc.StatusCode.NOT_FOUND, True)
+        code, _ = await refused(client.report(caller=thief, device_id=device, **failed))
+        assert code == grpc.StatusCode.PERMISSION_DENIED
+        assert home.registry.attempt(attempt).state is AttemptState.PLANNED
+        started = {"attempt_id": attempt, "sequence": 1, "outcome": device_pb2.OUTCOME_STARTED}
+        committed = {**failed, "outcome": device_pb2.OUTCOME_COMMITTED}
+        for report in (started, committed, started, failed, committed):
+            await client.report(caller=device, **report)
+        assert home.registry.attempt(attempt).state is AttemptState.COMMITTED
+        assert home.registry.device(device).installed == 2
 
     run(home, scenario)
 
@@ -253,9 +285,6 @@ def test_malformed_requests_are_invalid_and_name_the_field(home: ServerHome) -> 
             "outcome": device_pb2.OUTCOME_COMMITTED,
         }
         calls = {
-            "model": client.enroll(model="x" * 201),
-            "name": client.enroll(name="x" * 201),
-            "device_id": client.check_in(""),
             "installed.digest": client.check_in(device, installed=1, digest=b"short"),
             "held": client.check_in(device, held=(b"short",)),
             "held: expected at most": client.check_in(device, held=(bytes(32),) * 65),

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from diffcodec import ParameterSet, encode, lossless_diff
-from edge_client import EdgeHome, Recognizer, enroll, update
+from edge_client import EdgeHome, Recognizer, Wanted, enroll, update
 from edge_client.address import ServerAddress
+from edge_client.identity import Credential
 from server.home import ServerHome
+from server.identity.keys import Policy
 from server.publishing import publish
 from server.training.rnnt.evaluate import greedy
 from server.training.rnnt.graph import build_graph
@@ -57,7 +59,10 @@ def test_device_and_server_hear_the_same_words(tmp_path: Path) -> None:
     recordings = [
         np.random.default_rng(seed).normal(0, 0.2, 9_000).astype(np.float32) for seed in range(3)
     ]
-    srv, device = ServerHome.create(tmp_path / "srv"), EdgeHome(tmp_path / "device")
+    srv, device = (
+        ServerHome.create(tmp_path / "srv", enrolment=Policy.OPEN),
+        EdgeHome(tmp_path / "device"),
+    )
     heard = []
     with server_process(srv.folder) as (_, address):
         base = None
@@ -70,7 +75,9 @@ def test_device_and_server_hear_the_same_words(tmp_path: Path) -> None:
                 card=card.to_json(),
             )
             if base is None:
-                enroll(device, ServerAddress.parse(address), "dictation", "kitchen")
+                fleet = Credential.from_pem((srv.folder / "ca.pem").read_bytes())
+                wanted = Wanted("dictation", "kitchen")
+                enroll(device, ServerAddress.parse(address), wanted, fleet)
             update(device)
             recognizer = Recognizer.open(device, beam_width=1)
             for samples in recordings:

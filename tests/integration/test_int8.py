@@ -8,10 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from diffcodec import Layout, ParameterSet
-from edge_client import EdgeHome, Recognizer, enroll, update
+from edge_client import EdgeHome, Recognizer, Wanted, enroll, update
 from edge_client.address import ServerAddress
+from edge_client.identity import Credential
 from server.cli import app
 from server.home import ServerHome
+from server.identity.keys import Policy
 from server.publishing import weights_of
 from server.training.errors import TrainingRequestError
 from server.training.grid import is_on_grid, scales_of
@@ -58,11 +60,13 @@ def heard(device: EdgeHome, corpus: Corpus) -> float:
 
 def test_a_device_runs_in_int8_what_the_server_learned(tmp_path: Path, corpus: Corpus) -> None:
     folder, device = tmp_path / "srv", EdgeHome(tmp_path / "device")
-    ServerHome.create(folder).close()
+    ServerHome.create(folder, enrolment=Policy.OPEN).close()
     train(folder, corpus, "dense", "--domains", "a", "--config", "tiny")
     sizes, scores = [], []
     with server_process(folder) as (_, address):
-        enroll(device, ServerAddress.parse(address), "slu", "kitchen")
+        fleet = Credential.from_pem((folder / "ca.pem").read_bytes())
+        wanted = Wanted("slu", "kitchen")
+        enroll(device, ServerAddress.parse(address), wanted, fleet)
         update(device)
         sizes.append(store_of(device).stat().st_size)
         train(folder, corpus, "quantise")

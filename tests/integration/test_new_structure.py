@@ -9,10 +9,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from diffcodec import Coder, ParameterSet, encode, lossless_diff, onnx_weights, read_header
-from edge_client import EdgeHome, Recognizer, enroll, update
+from edge_client import EdgeHome, Recognizer, Wanted, enroll, update
 from edge_client.address import ServerAddress
+from edge_client.identity import Credential
 from edge_client.inference import NearestPhrase
 from server.home import ServerHome
+from server.identity.keys import Policy
 from server.publishing import publish
 from speech.features import extract
 from speech.tokens import encode_text
@@ -83,10 +85,15 @@ def test_a_device_follows_a_diff_to_a_new_layout_and_graph_and_answers(
     monkeypatch.setattr("edge_client.updater.available_coders", lambda: coders)
     old, new = generation(0), grown_weights(generation(0))
     graph = grown_graph(new)
-    srv, device = ServerHome.create(tmp_path / "srv"), EdgeHome(tmp_path / "device")
+    srv, device = (
+        ServerHome.create(tmp_path / "srv", enrolment=Policy.OPEN),
+        EdgeHome(tmp_path / "device"),
+    )
     publish(srv, "digits", snapshot(old), graph=GRAPH, card=CARD)
     with server_process(srv.folder) as (_, address):
-        enroll(device, ServerAddress.parse(address), "digits", "kitchen")
+        fleet = Credential.from_pem((srv.folder / "ca.pem").read_bytes())
+        wanted = Wanted("digits", "kitchen")
+        enroll(device, ServerAddress.parse(address), wanted, fleet)
         assert update(device).after.number == 0
         diff = encode(replace(lossless_diff(old, new), graph=graph), old, frozenset(Coder))
         made = publish(srv, "digits", diff)

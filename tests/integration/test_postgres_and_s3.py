@@ -13,6 +13,7 @@ from protos.ota.v1 import content_pb2, content_pb2_grpc
 from server.errors import ArtifactError, RegistryError
 from server.home import ServerHome
 from server.registry import Registry
+from tests import fleet
 from tests.integration.served_home import GRAPH, add_generation
 from tests.integration.test_serve_process import check_in, enroll, server_process
 from tests.postgres import PostgresServer
@@ -27,8 +28,8 @@ def options(postgres: PostgresServer, s3: S3Server) -> dict[str, str]:
     return {"database": postgres.new_database(), "store": f"s3://{s3.new_bucket()}/ota"}
 
 
-def graph_from(address: str) -> bytes:
-    with grpc.insecure_channel(address) as channel:
+def graph_from(address: str, device: fleet.Credential) -> bytes:
+    with grpc.secure_channel(address, device.for_channel()) as channel:
         stub = content_pb2_grpc.ContentServiceStub(channel)
         request = content_pb2.ReadBlobRequest(sha256=hashlib.sha256(GRAPH).digest())
         return b"".join(part.chunk for part in stub.ReadBlob(request, timeout=TIMEOUT_S))
@@ -42,15 +43,14 @@ def test_two_servers_know_the_same_devices_and_blobs(tmp_path: Path, options) ->
         server_process(tmp_path / "srv", *urls) as (_, first),
         server_process(tmp_path / "srv", *urls) as (_, second),
     ):
-        device_id = enroll(first)
-        assert check_in(second, device_id).plan.generation == 0
-        assert graph_from(first) == graph_from(second) == GRAPH
+        _, device = enroll(tmp_path / "srv", **options)
+        assert check_in(second, device).plan.generation == 0
+        assert graph_from(first, device) == graph_from(second, device) == GRAPH
         add_generation(home, 1)
-        assert check_in(first, device_id).plan.generation == 1
+        assert check_in(first, device).plan.generation == 1
     assert home.registry.attempt_counts("digits") == {"planned": 1, "superseded": 1}
     home.close()
-    kept = [path.name for path in (tmp_path / "srv").rglob("*")]
-    assert kept == ["artifacts"]
+    assert {path.name for path in (tmp_path / "srv").iterdir()} == {"artifacts", "ca.pem", "tls"}
 
 
 def test_a_home_on_both_is_made_and_looked_at_by_the_command(tmp_path: Path, options) -> None:

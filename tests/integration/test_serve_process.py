@@ -12,6 +12,8 @@ import grpc
 import pytest
 
 from protos.ota.v1 import device_pb2, device_pb2_grpc
+from server.home import ServerHome
+from tests import fleet
 from tests.integration.served_home import home_with
 
 ROOT = Path(__file__).parents[2]
@@ -45,17 +47,19 @@ def server_process(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen
         process.communicate(timeout=TIMEOUT_S)
 
 
-def enroll(address: str) -> str:
-    with grpc.insecure_channel(address) as channel:
-        stub = device_pb2_grpc.DeviceServiceStub(channel)
-        request = device_pb2.EnrollRequest(model="digits")
-        return stub.Enroll(request, timeout=TIMEOUT_S, wait_for_ready=True).device_id
+def enroll(home: Path, **options: str) -> tuple[str, fleet.Credential]:
+    """A device that was accepted: its id, and what it shows."""
+    opened = ServerHome.open(home, **options)
+    try:
+        return fleet.enrolled(opened, model="digits")
+    finally:
+        opened.close()
 
 
-def check_in(address: str, device_id: str) -> device_pb2.CheckInResponse:
-    with grpc.insecure_channel(address) as channel:
+def check_in(address: str, device: fleet.Credential) -> device_pb2.CheckInResponse:
+    with grpc.secure_channel(address, device.for_channel()) as channel:
         stub = device_pb2_grpc.DeviceServiceStub(channel)
-        request = device_pb2.CheckInRequest(device_id=device_id)
+        request = device_pb2.CheckInRequest()
         return stub.CheckIn(request, timeout=TIMEOUT_S, wait_for_ready=True)
 
 
@@ -64,7 +68,7 @@ def test_a_signal_ends_it_with_status_0_and_one_line_was_printed(
     home: Path, number: signal.Signals
 ) -> None:
     with server_process(home) as (process, address):
-        assert check_in(address, enroll(address)).plan.generation == 1
+        assert check_in(address, enroll(home)[1]).plan.generation == 1
         process.send_signal(number)
         rest_of_stdout, stderr = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 0
@@ -74,7 +78,8 @@ def test_a_signal_ends_it_with_status_0_and_one_line_was_printed(
 
 def test_what_was_answered_survives_a_kill(home: Path) -> None:
     with server_process(home) as (process, address):
-        device = enroll(address)
+        device = enroll(home)[1]
+        assert check_in(address, device).plan.generation == 1
         process.kill()
         process.wait(timeout=TIMEOUT_S)
     with server_process(home) as (_, address):
@@ -84,7 +89,8 @@ def test_what_was_answered_survives_a_kill(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--listen", "0.0.0.0:0"], "error: expected a loopback host"),
+        (["--listen", "203.0.113.1:0"], "error: cannot listen on 203.0.113.1:0"),
+        (["--listen", "nowhere.invalid:0"], "error: cannot listen on nowhere.invalid:0"),
         (["--listen", "nonsense"], "error: expected an address HOST:PORT"),
         (["--listen", "127.0.0.1:0", "--database", "mysql://u@h/d"], "error: expected a data"),
         (["--listen", "127.0.0.1:0", "--store", "gs://bucket"], "error: expected a store"),

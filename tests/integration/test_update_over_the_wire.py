@@ -35,8 +35,7 @@ async def update(
     """Check in, fetch and apply every step: the weights afterwards, the bytes of each step."""
     devices = device_pb2_grpc.DeviceServiceStub(channel)
     content = content_pb2_grpc.ContentServiceStub(channel)
-    enrolled = await devices.Enroll(device_pb2.EnrollRequest(model="digits"), timeout=TIMEOUT_S)
-    request = device_pb2.CheckInRequest(device_id=enrolled.device_id)
+    request = device_pb2.CheckInRequest()
     if number is not None and base is not None:
         request.installed.number, request.installed.digest = number, base.digest()
     plan = (await devices.CheckIn(request, timeout=TIMEOUT_S)).plan

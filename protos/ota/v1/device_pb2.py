@@ -26,35 +26,31 @@ from protos.ota.v1 import content_pb2 as ota_dot_v1_dot_content__pb2
 from protos.ota.v1 import diff_pb2 as ota_dot_v1_dot_diff__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ota/v1/device.proto\x12\x06ota.v1\x1a\x14ota/v1/content.proto\x1a\x11ota/v1/diff.proto\",\n\rEnrollRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"2\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"5\n\x13InstalledGeneration\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"\x94\x01\n\x0e\x43heckInRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12.\n\tinstalled\x18\x02 \x01(\x0b\x32\x1b.ota.v1.InstalledGeneration\x12\x0c\n\x04held\x18\x03 \x03(\x0c\x12\x1d\n\x06\x63oders\x18\x04 \x03(\x0e\x32\r.ota.v1.Coder\x12\x12\n\nis_metered\x18\x05 \x01(\x08\"b\n\x04Step\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\x1a\n\x04\x64iff\x18\x02 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x15\n\rtarget_digest\x18\x03 \x01(\x0c\x12\x13\n\x0bis_snapshot\x18\x04 \x01(\x08\"\xa8\x01\n\x04Plan\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x1b\n\x05steps\x18\x04 \x03(\x0b\x32\x0c.ota.v1.Step\x12\x1b\n\x05graph\x18\x05 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x1a\n\x04\x63\x61rd\x18\x06 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x12\n\nrollout_id\x18\n \x01(\t\"*\n\x08\x44\x65\x66\x65rral\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x87\x01\n\x0f\x43heckInResponse\x12\x11\n\x04head\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\x04plan\x18\x02 \x01(\x0b\x32\x0c.ota.v1.Plan\x12\x18\n\x10\x63heck_in_after_s\x18\x03 \x01(\r\x12\"\n\x08\x64\x65\x66\x65rral\x18\x04 \x01(\x0b\x32\x10.ota.v1.DeferralB\x07\n\x05_head\"\xb6\x01\n\rReportRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12 \n\x07outcome\x18\x04 \x01(\x0e\x32\x0f.ota.v1.Outcome\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x12\n\nbytes_sent\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\x07 \x01(\x04\x12\x10\n\x08\x61pply_ms\x18\x08 \x01(\r\"&\n\x0eReportResponse\x12\x14\n\x0cis_withdrawn\x18\x01 \x01(\x08*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_STARTED\x10\x01\x12\x15\n\x11OUTCOME_COMMITTED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x32\xbd\x01\n\rDeviceService\x12\x37\n\x06\x45nroll\x12\x15.ota.v1.EnrollRequest\x1a\x16.ota.v1.EnrollResponse\x12:\n\x07\x43heckIn\x12\x16.ota.v1.CheckInRequest\x1a\x17.ota.v1.CheckInResponse\x12\x37\n\x06Report\x12\x15.ota.v1.ReportRequest\x1a\x16.ota.v1.ReportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ota/v1/device.proto\x12\x06ota.v1\x1a\x14ota/v1/content.proto\x1a\x11ota/v1/diff.proto\"5\n\x13InstalledGeneration\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"\x94\x01\n\x0e\x43heckInRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12.\n\tinstalled\x18\x02 \x01(\x0b\x32\x1b.ota.v1.InstalledGeneration\x12\x0c\n\x04held\x18\x03 \x03(\x0c\x12\x1d\n\x06\x63oders\x18\x04 \x03(\x0e\x32\r.ota.v1.Coder\x12\x12\n\nis_metered\x18\x05 \x01(\x08\"b\n\x04Step\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\x1a\n\x04\x64iff\x18\x02 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x15\n\rtarget_digest\x18\x03 \x01(\x0c\x12\x13\n\x0bis_snapshot\x18\x04 \x01(\x08\"\xa8\x01\n\x04Plan\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x1b\n\x05steps\x18\x04 \x03(\x0b\x32\x0c.ota.v1.Step\x12\x1b\n\x05graph\x18\x05 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x1a\n\x04\x63\x61rd\x18\x06 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x12\n\nrollout_id\x18\n \x01(\t\"*\n\x08\x44\x65\x66\x65rral\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x87\x01\n\x0f\x43heckInResponse\x12\x11\n\x04head\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\x04plan\x18\x02 \x01(\x0b\x32\x0c.ota.v1.Plan\x12\x18\n\x10\x63heck_in_after_s\x18\x03 \x01(\r\x12\"\n\x08\x64\x65\x66\x65rral\x18\x04 \x01(\x0b\x32\x10.ota.v1.DeferralB\x07\n\x05_head\"\xb6\x01\n\rReportRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12 \n\x07outcome\x18\x04 \x01(\x0e\x32\x0f.ota.v1.Outcome\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x12\n\nbytes_sent\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\x07 \x01(\x04\x12\x10\n\x08\x61pply_ms\x18\x08 \x01(\r\"&\n\x0eReportResponse\x12\x14\n\x0cis_withdrawn\x18\x01 \x01(\x08*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_STARTED\x10\x01\x12\x15\n\x11OUTCOME_COMMITTED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x32\x84\x01\n\rDeviceService\x12:\n\x07\x43heckIn\x12\x16.ota.v1.CheckInRequest\x1a\x17.ota.v1.CheckInResponse\x12\x37\n\x06Report\x12\x15.ota.v1.ReportRequest\x1a\x16.ota.v1.ReportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ota.v1.device_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=1054
-  _globals['_OUTCOME']._serialized_end=1152
-  _globals['_ENROLLREQUEST']._serialized_start=72
-  _globals['_ENROLLREQUEST']._serialized_end=116
-  _globals['_ENROLLRESPONSE']._serialized_start=118
-  _globals['_ENROLLRESPONSE']._serialized_end=168
-  _globals['_INSTALLEDGENERATION']._serialized_start=170
-  _globals['_INSTALLEDGENERATION']._serialized_end=223
-  _globals['_CHECKINREQUEST']._serialized_start=226
-  _globals['_CHECKINREQUEST']._serialized_end=374
-  _globals['_STEP']._serialized_start=376
-  _globals['_STEP']._serialized_end=474
-  _globals['_PLAN']._serialized_start=477
-  _globals['_PLAN']._serialized_end=645
-  _globals['_DEFERRAL']._serialized_start=647
-  _globals['_DEFERRAL']._serialized_end=689
-  _globals['_CHECKINRESPONSE']._serialized_start=692
-  _globals['_CHECKINRESPONSE']._serialized_end=827
-  _globals['_REPORTREQUEST']._serialized_start=830
-  _globals['_REPORTREQUEST']._serialized_end=1012
-  _globals['_REPORTRESPONSE']._serialized_start=1014
-  _globals['_REPORTRESPONSE']._serialized_end=1052
-  _globals['_DEVICESERVICE']._serialized_start=1155
-  _globals['_DEVICESERVICE']._serialized_end=1344
+  _globals['_OUTCOME']._serialized_start=956
+  _globals['_OUTCOME']._serialized_end=1054
+  _globals['_INSTALLEDGENERATION']._serialized_start=72
+  _globals['_INSTALLEDGENERATION']._serialized_end=125
+  _globals['_CHECKINREQUEST']._serialized_start=128
+  _globals['_CHECKINREQUEST']._serialized_end=276
+  _globals['_STEP']._serialized_start=278
+  _globals['_STEP']._serialized_end=376
+  _globals['_PLAN']._serialized_start=379
+  _globals['_PLAN']._serialized_end=547
+  _globals['_DEFERRAL']._serialized_start=549
+  _globals['_DEFERRAL']._serialized_end=591
+  _globals['_CHECKINRESPONSE']._serialized_start=594
+  _globals['_CHECKINRESPONSE']._serialized_end=729
+  _globals['_REPORTREQUEST']._serialized_start=732
+  _globals['_REPORTREQUEST']._serialized_end=914
+  _globals['_REPORTRESPONSE']._serialized_start=916
+  _globals['_REPORTRESPONSE']._serialized_end=954
+  _globals['_DEVICESERVICE']._serialized_start=1057
+  _globals['_DEVICESERVICE']._serialized_end=1189
 # @@protoc_insertion_point(module_scope)

@@ -41,53 +41,6 @@ OUTCOME_FAILED: Outcome.ValueType  # 3
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
-class EnrollRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """The model (a line of generations) that the device will follow. Empty: the server's only one."""
-    name: _builtins.str
-    """A name for people; need not be unique."""
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        name: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "name", b"name"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EnrollRequest: _TypeAlias = EnrollRequest  # noqa: Y015
-
-@_typing.final
-class EnrollResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    model: _builtins.str
-    """The model that the device follows from now on."""
-    def __init__(
-        self,
-        *,
-        device_id: _builtins.str = ...,
-        model: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "model", b"model"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EnrollResponse: _TypeAlias = EnrollResponse  # noqa: Y015
-
-@_typing.final
 class InstalledGeneration(_message.Message):
     """The generation that a device runs."""
 
@@ -121,6 +74,7 @@ class CheckInRequest(_message.Message):
     CODERS_FIELD_NUMBER: _builtins.int
     IS_METERED_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
+    """Empty, or as the certificate says, which is what counts."""
     is_metered: _builtins.bool
     """The device's link costs money by the byte."""
     @_builtins.property
@@ -306,6 +260,7 @@ class ReportRequest(_message.Message):
     BYTES_RECEIVED_FIELD_NUMBER: _builtins.int
     APPLY_MS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
+    """Empty, or as the certificate says, which is what counts."""
     attempt_id: _builtins.str
     sequence: _builtins.int
     """Counts up within an attempt; a repeated one has no effect."""

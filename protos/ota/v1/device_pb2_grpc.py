@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class DeviceServiceStub:
-    """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
+    """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
+    decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
     RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
@@ -37,11 +38,6 @@ class DeviceServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Enroll = channel.unary_unary(
-                '/ota.v1.DeviceService/Enroll',
-                request_serializer=ota_dot_v1_dot_device__pb2.EnrollRequest.SerializeToString,
-                response_deserializer=ota_dot_v1_dot_device__pb2.EnrollResponse.FromString,
-                _registered_method=True)
         self.CheckIn = channel.unary_unary(
                 '/ota.v1.DeviceService/CheckIn',
                 request_serializer=ota_dot_v1_dot_device__pb2.CheckInRequest.SerializeToString,
@@ -55,16 +51,11 @@ class DeviceServiceStub:
 
 
 class DeviceServiceServicer:
-    """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
+    """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
+    decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
     RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
-
-    def Enroll(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
 
     def CheckIn(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -81,11 +72,6 @@ class DeviceServiceServicer:
 
 def add_DeviceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Enroll': grpc.unary_unary_rpc_method_handler(
-                    servicer.Enroll,
-                    request_deserializer=ota_dot_v1_dot_device__pb2.EnrollRequest.FromString,
-                    response_serializer=ota_dot_v1_dot_device__pb2.EnrollResponse.SerializeToString,
-            ),
             'CheckIn': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckIn,
                     request_deserializer=ota_dot_v1_dot_device__pb2.CheckInRequest.FromString,
@@ -105,37 +91,11 @@ def add_DeviceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DeviceService:
-    """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
+    """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
+    decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
     RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
-
-    @staticmethod
-    def Enroll(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/ota.v1.DeviceService/Enroll',
-            ota_dot_v1_dot_device__pb2.EnrollRequest.SerializeToString,
-            ota_dot_v1_dot_device__pb2.EnrollResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def CheckIn(request,

@@ -27,7 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DeviceServiceStub:
-    """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
+    """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
+    decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
     RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
@@ -36,34 +37,27 @@ class DeviceServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DeviceServiceAsyncStub: ...
-    Enroll: _grpc.UnaryUnaryMultiCallable[_device_pb2.EnrollRequest, _device_pb2.EnrollResponse]
     CheckIn: _grpc.UnaryUnaryMultiCallable[_device_pb2.CheckInRequest, _device_pb2.CheckInResponse]
     Report: _grpc.UnaryUnaryMultiCallable[_device_pb2.ReportRequest, _device_pb2.ReportResponse]
 
 @_typing.type_check_only
 class DeviceServiceAsyncStub(DeviceServiceStub):
-    """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
+    """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
+    decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
     RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Enroll: _aio.UnaryUnaryMultiCallable[_device_pb2.EnrollRequest, _device_pb2.EnrollResponse]  # type: ignore[assignment]
     CheckIn: _aio.UnaryUnaryMultiCallable[_device_pb2.CheckInRequest, _device_pb2.CheckInResponse]  # type: ignore[assignment]
     Report: _aio.UnaryUnaryMultiCallable[_device_pb2.ReportRequest, _device_pb2.ReportResponse]  # type: ignore[assignment]
 
 class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Errors: NOT_FOUND (unknown device, model or attempt), INVALID_ARGUMENT,
+    """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
+    decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
     RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
     """
-
-    @_abc_1.abstractmethod
-    def Enroll(
-        self,
-        request: _device_pb2.EnrollRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_device_pb2.EnrollResponse, _abc.Awaitable[_device_pb2.EnrollResponse]]: ...
 
     @_abc_1.abstractmethod
     def CheckIn(

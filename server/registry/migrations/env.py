@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from server.registry import audit, key_rows, operators  # noqa: F401 - they have tables, too
 from server.registry.rows import Row
 
 context.configure(

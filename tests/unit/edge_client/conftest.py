@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_client import EdgeHome, enroll
+from edge_client import EdgeHome, Wanted, enroll
 from edge_client.transport import Retry
 from tests.unit.edge_client.fake_server import FakeServer
 from tests.unit.edge_client.models import generation, snapshot
@@ -24,7 +24,7 @@ def server() -> Iterator[FakeServer]:
 def home(tmp_path: Path, server: FakeServer) -> EdgeHome:
     """Enrolled, holds nothing yet."""
     folder = EdgeHome(tmp_path / "home")
-    enroll(folder, server.address, "digits", "test")
+    enroll(folder, server.address, Wanted("digits", "test"), server.fleet)
     return folder
 
 

@@ -12,13 +12,26 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from diffcodec import ParameterSet
 from edge_client.address import ServerAddress
-from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
+from edge_client.identity import Credential
+from edge_client.identity.credential import DEVICE_URI
+from protos.ota.v1 import (
+    content_pb2,
+    content_pb2_grpc,
+    device_pb2,
+    device_pb2_grpc,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+)
+from tests.unit.edge_client.fake_authority import FakeAuthority, key_pem, new_key
 from tests.unit.edge_client.models import CARD, GRAPH, a_little_later, generation
 
 CHUNK_BYTES = 512
@@ -82,12 +95,32 @@ class FakeServer:
         self.blobs: dict[bytes, bytes] = {}
         self.generations: list[Published] = []
         self.routes: dict[int | None, list[tuple[int, bytes]]] = {}
-        self.enrolled: list[device_pb2.EnrollRequest] = []
+        self.authority = FakeAuthority()
+        self.fleet = self.authority.enrolment()
+        self.certificate = self.authority.server()
+        self.devices: dict[bytes, str] = {}  # device id by public key
+        self.asked: list[enrollment_pb2.EnrollRequest] = []
+        self.renewals: list[str] = []
+        self.answer = enrollment_pb2.ENROLLMENT_STATE_ACCEPTED
+        self.callers: list[str] = []  # the device of every check-in and report
         self.forgotten: set[str] = set()
 
     @property
     def address(self) -> ServerAddress:
         return ServerAddress("127.0.0.1", self.port)
+
+    def credential(self, device_id: str = "device-1") -> Credential:
+        """What a device that was accepted shows."""
+        key = new_key()
+        der = self.authority.device(device_id, key.public_key())
+        pem = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+        return Credential(self.authority.pem, pem, key_pem(key))
+
+    def ca_file(self, folder: Path) -> Path:
+        """The fleet's ca.pem, in a folder."""
+        path = folder / "ca.pem"
+        path.write_bytes(self.fleet.to_pem())
+        return path
 
     def publish(
         self,
@@ -128,7 +161,13 @@ class FakeServer:
         self._server = grpc.server(ThreadPoolExecutor(4))
         device_pb2_grpc.add_DeviceServiceServicer_to_server(_Devices(self), self._server)
         content_pb2_grpc.add_ContentServiceServicer_to_server(_Contents(self), self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
+            _Enrollments(self), self._server
+        )
+        credentials = grpc.ssl_server_credentials(
+            [self.certificate], self.authority.pem, require_client_auth=True
+        )
+        self.port = self._server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
         self._server.start()
         return self
 
@@ -170,6 +209,13 @@ class FakeServer:
     def blob(self, sha256: bytes) -> content_pb2.Blob:
         return content_pb2.Blob(sha256=sha256, length=len(self.blobs[sha256]))
 
+    def admit(self, context: grpc.ServicerContext) -> None:
+        """Note who calls, by the certificate; refuse who was forgotten."""
+        device_id = device_of(context)
+        if device_id in self.forgotten:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"no device {device_id!r}")
+        self.callers.append(device_id)
+
     def maybe_fail(self, context: grpc.ServicerContext) -> None:
         if self.lie.failing_calls > 0:
             self.lie.failing_calls -= 1
@@ -180,18 +226,10 @@ class _Devices(device_pb2_grpc.DeviceServiceServicer):
     def __init__(self, server: FakeServer) -> None:
         self.server = server
 
-    def Enroll(self, request, context):  # noqa: N802
-        self.server.maybe_fail(context)
-        self.server.enrolled.append(request)
-        return device_pb2.EnrollResponse(
-            device_id=f"device-{len(self.server.enrolled)}", model=request.model or "digits"
-        )
-
     def CheckIn(self, request, context):  # noqa: N802
         server = self.server
         server.maybe_fail(context)
-        if request.device_id in server.forgotten:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"no device {request.device_id!r}")
+        server.admit(context)
         server.check_ins.append(request)
         if not server.generations:
             return device_pb2.CheckInResponse()
@@ -214,11 +252,51 @@ class _Devices(device_pb2_grpc.DeviceServiceServicer):
 
     def Report(self, request, context):  # noqa: N802
         self.server.maybe_fail(context)
+        self.server.admit(context)
         self.server.reports.append(request)
         withdrawn_from = self.server.lie.withdrawn_from
         return device_pb2.ReportResponse(
             is_withdrawn=withdrawn_from is not None and request.sequence >= withdrawn_from
         )
+
+
+class _Enrollments(enrollment_pb2_grpc.EnrollmentServiceServicer):
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+
+    def Enroll(self, request, context):  # noqa: N802
+        server = self.server
+        server.maybe_fail(context)
+        server.asked.append(request)
+        key = x509.load_der_x509_csr(request.signing_request).public_key()
+        der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        device_id = (
+            request.device_id or server.devices.get(der) or f"device-{len(server.devices) + 1}"
+        )
+        server.devices[der] = device_id
+        server.forgotten.discard(device_id)
+        answer = enrollment_pb2.EnrollResponse(
+            state=server.answer, device_id=device_id, model=request.model or "digits"
+        )
+        if server.answer == enrollment_pb2.ENROLLMENT_STATE_ACCEPTED:
+            answer.certificate = server.authority.device(device_id, key)
+        return answer
+
+    def RenewCertificate(self, request, context):  # noqa: N802
+        self.server.maybe_fail(context)
+        (pem,) = context.auth_context()["x509_pem_cert"]
+        device_id = device_of(context)
+        self.server.renewals.append(device_id)
+        key = x509.load_pem_x509_certificate(pem).public_key()
+        return enrollment_pb2.RenewCertificateResponse(
+            certificate=self.server.authority.device(device_id, key)
+        )
+
+
+def device_of(context: grpc.ServicerContext) -> str:
+    """The device that calls."""
+    (name,) = context.auth_context()["x509_subject_alternative_name"]
+    return name.decode().removeprefix(DEVICE_URI)
 
 
 class _Contents(content_pb2_grpc.ContentServiceServicer):

@@ -59,8 +59,9 @@ def recording(tmp_path: Path) -> Path:
 def test_the_whole_story(tmp_path: Path, server: FakeServer, recording: Path) -> None:
     home = tmp_path / "home"
     enrolled = ota_edge(
-        "enroll", "--home", home, "--server", server.address, "--model", "digits", "--name", "k"
-    )
+        "enroll", "--home", home, "--server", server.address, "--ca", server.ca_file(tmp_path),
+        "--model", "digits", "--name", "k",
+    )  # fmt: skip
     assert "device-1" in enrolled.stdout
     assert "updated from nothing to generation 0" in ota_edge("update", "--home", home).stdout
     assert "up to date: generation 0" in ota_edge("update", "--home", home).stdout
@@ -128,7 +129,8 @@ def test_status_before_and_after_the_first_update(home: EdgeHome, server: FakeSe
 
 def test_without_a_model_the_device_follows_the_servers_only_one(tmp_path: Path) -> None:
     with FakeServer() as server:
-        ota_edge("enroll", "--home", tmp_path / "h", "--server", server.address)
+        fleet = ("--ca", server.ca_file(tmp_path))
+        ota_edge("enroll", "--home", tmp_path / "h", "--server", server.address, *fleet)
     status = json.loads(ota_edge("status", "--home", tmp_path / "h", "--json").stdout)
     assert status["model"] == "digits"
 
@@ -137,7 +139,8 @@ def test_a_model_without_a_card_is_for_another_program(tmp_path: Path, recording
     home = tmp_path / "other"
     with FakeServer() as server:
         server.publish(generation(0), snapshot(generation(0)), base=None, card=None)
-        ota_edge("enroll", "--home", home, "--server", server.address, "--model", "mine")
+        fleet = ("--ca", server.ca_file(tmp_path))
+        ota_edge("enroll", "--home", home, "--server", server.address, *fleet, "--model", "mine")
         assert "to generation 0" in ota_edge("update", "--home", home).stdout
     status = json.loads(ota_edge("status", "--home", home, "--json").stdout)
     assert (Path(status["graph"]).name, status["card"]) == ("model.onnx", None)
@@ -166,14 +169,16 @@ def test_enrolling_again_alike_succeeds_and_otherwise_is_refused(
     alike = ("enroll", "--home", home.path, "--server", server.address, "--model")
     assert "device-1" in ota_edge(*alike, "digits").stdout
     assert "follows 'digits'" in error_of(*alike, "letters")
-    assert len(server.enrolled) == 1
+    assert len(server.devices) == 1
 
 
-def test_a_server_elsewhere_is_refused_in_one_line(tmp_path: Path) -> None:
-    message = error_of(
-        "enroll", "--home", tmp_path / "h", "--server", "example.org:443", "--model", "digits"
-    )
-    assert "expected a server on this machine" in message
+def test_enrolment_without_the_fleets_file_says_what_to_give(tmp_path: Path) -> None:
+    place = ("--home", tmp_path / "h", "--server", "example.org:443")
+    assert "--ca FILE" in error_of("enroll", *place)
+    assert not (tmp_path / "h").exists()
+    (tmp_path / "ca.pem").write_text("no certificate")
+    message = error_of("enroll", *place, "--ca", tmp_path / "ca.pem")
+    assert "ca.pem: expected two certificates and a private key" in message
     assert not (tmp_path / "h").exists()
 
 
@@ -298,7 +303,8 @@ def dictation(tmp_path: Path) -> Path:
     graph, card = transducer_models.MODEL.read_bytes(), transducer_models.CARD.to_json().encode()
     with FakeServer() as server:
         server.publish(content, snapshot(content), base=None, graph=graph, card=card)
-        ota_edge("enroll", "--home", home, "--server", server.address)
+        fleet = ("--ca", server.ca_file(tmp_path))
+        ota_edge("enroll", "--home", home, "--server", server.address, *fleet)
         ota_edge("update", "--home", home)
     return home
 

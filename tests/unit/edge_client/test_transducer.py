@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffcodec import ParameterSet
-from edge_client import EdgeHome, Recognizer, UpdateResult, enroll, update
+from edge_client import EdgeHome, Recognizer, UpdateResult, Wanted, enroll, update
 from edge_client.errors import UnhealthyError
 from edge_client.inference import Sentence, check_health
 from edge_client.inference.search import search_of_width
@@ -57,7 +57,7 @@ def install(tmp_path: Path) -> Install:
                 graph=MODEL.read_bytes(),
                 card=card.to_json().encode(),
             )
-            enroll(home, server.address, "dictation", "test")
+            enroll(home, server.address, Wanted("dictation", "test"), server.fleet)
             assert isinstance(update(home), UpdateResult)
         return home
 
@@ -180,7 +180,7 @@ def test_a_card_of_the_other_kind_than_the_graph_is_unhealthy(tmp_path: Path, ki
     }[kind]
     with FakeServer() as server:
         server.publish(content, snapshot(content), base=None, graph=graph, card=card)
-        enroll(home, server.address, "speech", "test")
+        enroll(home, server.address, Wanted("speech", "test"), server.fleet)
         with pytest.raises(UnhealthyError, match="from the model"):
             update(home)
 
@@ -195,7 +195,7 @@ def test_a_device_follows_from_commands_to_sentences(tmp_path: Path) -> None:
             graph=COMMAND_GRAPH,
             card=COMMAND_CARD,
         )
-        enroll(home, server.address, "speech", "test")
+        enroll(home, server.address, Wanted("speech", "test"), server.fleet)
         update(home)
         assert Recognizer.open(home).recognise(speech(0)).text in ("no", "stop", "yes")
         server.publish(
@@ -215,7 +215,7 @@ def test_the_next_generation_says_something_else(tmp_path: Path) -> None:
     graph, card = MODEL.read_bytes(), CARD.to_json().encode()
     with FakeServer() as server:
         server.publish(weights(0), snapshot(weights(0)), base=None, graph=graph, card=card)
-        enroll(home, server.address, "dictation", "test")
+        enroll(home, server.address, Wanted("dictation", "test"), server.fleet)
         update(home)
         server.publish(
             weights(2), full_diff(weights(0), weights(2)), base=0, graph=graph, card=card

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffcodec import ParameterSet, available_coders, decode, encode
-from edge_client import EdgeHome, Recognizer, enroll, update
+from edge_client import EdgeHome, Recognizer, Wanted, enroll, update
 from edge_client.chain import rebuilt_bytes
 from edge_client.errors import DigestMismatchError, NoCardError, UnhealthyError
 from edge_client.offer import Blob, Generation, Step
@@ -102,7 +102,7 @@ def test_every_route_leads_to_the_same_bytes(tmp_path: Path, server: FakeServer)
 
 def updated(path: Path, server: FakeServer) -> EdgeHome:
     home = EdgeHome(path)
-    enroll(home, server.address, "digits", "test")
+    enroll(home, server.address, Wanted("digits", "test"), server.fleet)
     update(home)
     return home
 

@@ -28,6 +28,6 @@ def test_a_server_that_refuses_is_quoted(tmp_path):
 
 
 def test_a_device_that_refuses_is_quoted(tmp_path):
-    device = Device(tmp_path / "dev", "127.0.0.1:9", "digits")
+    device = Device(tmp_path / "dev", "127.0.0.1:9", "digits", tmp_path / "ca.pem")
     with pytest.raises(ProgramError, match=r"ota-edge update \(dev\): .*not enrolled"):
         device.update()
