@@ -22,6 +22,8 @@ from server.graph import graph_without_weights
 from server.home import ServerHome
 from server.publishing import diff_from_head, layout_after, publish, require_model_name
 from server.serving import ListenAddress, serve_until_signal
+from server.signing.cli import keys_app, offline_advice
+from server.signing.roles import OFFLINE
 from server.status import ModelStatus, status_of
 from server.training.cli import train
 from server.training.errors import TrainingError
@@ -33,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.add_typer(keys_app, name="keys")
 progress = Console(stderr=True)
 
 HomeArgument = Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")]
@@ -56,13 +59,27 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
-def init(home: HomeArgument, database: DatabaseOption = None, store: StoreOption = None) -> None:
-    """Make a server home, or bring the database of an older one up to date.
+def init(
+    home: HomeArgument,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--keys", metavar="DIR", help="Make the offline keys there."),
+    ] = None,
+    database: DatabaseOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Make a server home with its keys, or bring the database of an older one up to date.
 
     Example: ota-server init srv
+
+    Example: ota-server init srv --keys /media/usb/keys
     """
-    ServerHome.create(home, database=database, store=store).close()
+    opened = ServerHome.create(home, database=database, store=store, offline_keys=keys)
+    has_offline_keys = any(opened.keys.files(role) for role in OFFLINE)
+    opened.close()
     print(f"server home {home}")
+    if has_offline_keys:
+        print(offline_advice(opened.keys))
 
 
 @app.command()

@@ -104,10 +104,11 @@ def check_in(
     """
     device = registry.device(device_id)
     running = _recognise(registry, device.model, installed)
-    head = registry.head(device.model)
+    head = _offered(registry, device.model)
     time = now()
     plan = None
-    if head is not None and head != running:
+    # A device that runs what was revoked waits for a newer one: it never goes back.
+    if head is not None and (running is None or head.number > running.number):
         steps = registry.steps(device.model)
         plan = plan_for(uuid.uuid4().hex, running, head, steps, held, coders)
     base = running.number if running is not None else None
@@ -122,6 +123,16 @@ def report(registry: Registry, report: Report, now: Clock = utc_now) -> AttemptS
         NotFoundError: the device has no such attempt.
     """
     return registry.report(report, now())
+
+
+def _offered(registry: Registry, model: str) -> Generation | None:
+    """The newest generation that was not revoked."""
+    head = registry.head(model)
+    revoked = registry.signing.revoked(model)
+    if head is None or head.number not in revoked:
+        return head
+    offered = [g for g in registry.generations(model) if g.number not in revoked]
+    return offered[-1] if offered else None
 
 
 def _recognise(registry: Registry, model: str, installed: Installed | None) -> Generation | None:

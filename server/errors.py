@@ -10,6 +10,7 @@ ServerError
 ├── OffsetError          a read starts beyond the end of its blob
 ├── UnknownStateError    the device runs something that this server never made: install anew
 ├── NoRouteError         no diff or snapshot leads to the head: publish one
+├── MissingKeyError      a private key is not where it is needed: bring it, or rotate it
 ├── ConflictError        somebody else was faster: look again, then retry
 └── StorageError         the machine fails, not the request: retry later
     ├── RegistryError    the database
@@ -57,6 +58,10 @@ class UnknownStateError(ServerError):
 
 class NoRouteError(ServerError):
     """No diff or snapshot leads to the generation that a device should reach."""
+
+
+class MissingKeyError(ServerError):
+    """A private key that must sign something is not here, or is not one that is trusted."""
 
 
 class ConflictError(ServerError):

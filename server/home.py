@@ -2,6 +2,7 @@
 
     HOME/registry.db      the registry (SQLite, WAL: -wal and -shm files beside it)
     HOME/artifacts/       blobs, content-addressed
+    HOME/keys/            private keys, see server.signing.keyring
 
 Both can live elsewhere by URL, in PostgreSQL and in an S3 bucket; then HOME only names the server,
 and several servers may share them.
@@ -10,12 +11,17 @@ and several servers may share them.
     >>> home.registry.models()
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from server.artifacts import ArtifactStore, create_store, open_store
-from server.errors import HomeError
+from server.errors import ConflictError, HomeError
 from server.registry import Registry, sqlite_url
+from server.signing import ceremonies, releasing
+from server.signing.keyring import Keyring
+from server.signing.roles import RELEASES
 
 DATABASE_NAME = "registry.db"
 ARTIFACTS_NAME = "artifacts"
@@ -28,17 +34,27 @@ class ServerHome:
     folder: Path
     registry: Registry
     artifacts: ArtifactStore
+    keys: Keyring
 
     @classmethod
     def create(
-        cls, folder: Path, *, database: str | None = None, store: str | None = None
+        cls,
+        folder: Path,
+        *,
+        database: str | None = None,
+        store: str | None = None,
+        offline_keys: Path | None = None,
     ) -> "ServerHome":
         """Make a home, or bring the database of one up to date; what it holds stays.
+
+        The first home of a registry gets all keys. What was published before there were
+        signatures is signed.
 
         Args:
             folder: New, empty, or a home already.
             database: URL of the registry, SQLite or PostgreSQL; HOME/registry.db without it.
             store: URL of the artifacts, a folder or an S3 bucket; HOME/artifacts without it.
+            offline_keys: Folder of the offline keys; HOME/keys/offline without it.
 
         Raises:
             HomeError: the folder holds other things, or cannot be made.
@@ -55,7 +71,9 @@ class ServerHome:
         except OSError as error:
             raise HomeError(f"{folder}: cannot be made: {error.strerror}") from error
         registry = Registry.create(database or _default_database(folder))
-        return cls(folder, registry, artifacts)
+        home = cls(folder, registry, artifacts, Keyring.of(folder, offline_keys))
+        home._sign_what_is_unsigned()
+        return home
 
     @classmethod
     def open(
@@ -75,11 +93,19 @@ class ServerHome:
             )
         artifacts = open_store(store or _default_store(folder))
         registry = Registry.open(database or _default_database(folder))
-        return cls(folder, registry, artifacts)
+        return cls(folder, registry, artifacts, Keyring.of(folder))
 
     def close(self) -> None:
         """Close the database."""
         self.registry.close()
+
+    def _sign_what_is_unsigned(self) -> None:
+        now = datetime.now(UTC)
+        if not ceremonies.is_founded(self.registry):
+            with suppress(ConflictError):  # another home of this registry was faster
+                ceremonies.found(self.registry, self.keys, now)
+        if self.keys.files(RELEASES):
+            releasing.sign_older(self.registry, self.artifacts, self.keys, now)
 
 
 def _looks_like_home(folder: Path) -> bool:

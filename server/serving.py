@@ -25,6 +25,7 @@ from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_
 from server.errors import SettingError
 from server.home import ServerHome
 from server.service import ContentService, DeviceService
+from server.signing.online import OnlineSigner
 
 GRACE_S = 5.0
 
@@ -93,13 +94,16 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
 
     Raises:
         SettingError: nothing can listen on the address; the message says why.
+        MissingKeyError: a key that signs while serving is not in HOME/keys/online.
     """
     address = ListenAddress.parse(listen)
     _require_bindable(address)
+    signer = OnlineSigner(home.registry.signing, home.keys)
+    await asyncio.to_thread(signer.require_keys)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceService(home.registry), server)
     content_pb2_grpc.add_ContentServiceServicer_to_server(
-        ContentService(home.registry, home.artifacts), server
+        ContentService(home.registry, home.artifacts, signer), server
     )
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

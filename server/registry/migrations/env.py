@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from server.registry import signing_rows  # noqa: F401 - its tables belong to Row
 from server.registry.rows import Row
 
 context.configure(
