@@ -4,6 +4,7 @@ Exit codes: 0 it worked (nothing to do included), 1 it failed (one line on stder
 that did, starting with `error:`), 2 usage.
 """
 
+import hashlib
 import json
 import platform
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +31,7 @@ from edge_client.footprint import peak_rss_bytes
 from edge_client.home import EdgeHome
 from edge_client.inference import BEAM_WIDTH, NearestPhrase, Recognizer, Transcript
 from edge_client.slots import Installed
+from edge_client.trust import pinned_root, trust_status
 from edge_client.updater import OnProgress, Progress, UpdateResult
 from edge_client.updater import update as update_home
 from speech.audio import SAMPLE_RATE_HZ, read_audio
@@ -82,6 +85,10 @@ def enroll(
     name: Annotated[
         str, typer.Option("--name", help="A name for people; this machine's by default.")
     ] = "",
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", metavar="FILE", help="The root.json to trust; else the server's."),
+    ] = None,
 ) -> None:
     """Make a folder the home of a device that follows a model.
 
@@ -89,12 +96,17 @@ def enroll(
     forgotten it, the device enrols anew and keeps what it has installed. Another address is
     followed from then on; another model is refused.
 
+    The root of trust is pinned: of --root, or at the first enrolment the one that the server
+    gives. Compare what is printed with `ota-server keys status`.
+
     Example: ota-edge enroll --home device --server 127.0.0.1:50051 --model digits
     """
     with _one_line_errors():
         address = ServerAddress.parse(server)
-        config = enroll_home(EdgeHome(home), address, model, name or platform.node())
+        trusted = None if root is None else root.read_bytes()
+        config = enroll_home(EdgeHome(home), address, model, name or platform.node(), root=trusted)
         print(f"{home} is device {config.device_id}, follows {config.model!r} at {config.server}")
+        print(f"root of trust, SHA-256 {hashlib.sha256(pinned_root(home)).hexdigest()}")
 
 
 @app.command()
@@ -309,6 +321,7 @@ def _status(home: EdgeHome) -> Mapping[str, object]:
         "slot": installed.slot.name if installed else None,
         "weights_bytes": installed.slot.weights_bytes() if installed else None,
         "coders": sorted(available_coders()),
+        **trust_status(home.path, datetime.now(UTC)),
         **_paths_for_other_programs(installed),
     }
 

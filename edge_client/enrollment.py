@@ -8,6 +8,7 @@ from edge_client.errors import (
     AlreadyEnrolledError,
     EdgeError,
     HomeError,
+    NoRootError,
     NotEnrolledError,
     StorageError,
     UnknownDeviceError,
@@ -15,10 +16,16 @@ from edge_client.errors import (
 )
 from edge_client.home import Config, EdgeHome
 from edge_client.transport import Connection, Retry
+from edge_client.trust import MOST_ROOT_BYTES, pin_root, pinned_root, require_root
 
 
 def enroll(
-    home: EdgeHome, server: ServerAddress, model: str, name: str, retry: Retry | None = None
+    home: EdgeHome,
+    server: ServerAddress,
+    model: str,
+    name: str,
+    retry: Retry | None = None,
+    root: bytes | None = None,
 ) -> Config:
     """Enrol a home; where that is done already, ask the server whether it still knows the device.
 
@@ -33,12 +40,17 @@ def enroll(
             for the only one that the server has.
         name: How people call the device; need not be unique. Not changed while it is known.
         retry: How patiently to wait for the server.
+        root: The root of trust (root.json) to pin; without it, the one that is pinned already,
+            or else the server's is trusted at this first use.
 
     Raises:
+        NoRootError: the root is none that is signed by itself.
         AlreadyEnrolledError: the home follows another model; it is left as it is.
         UnknownDeviceError: the server has no such model.
         ServerUnavailableError, ServerFaultError, HomeBusyError: nothing has changed.
     """
+    if root is not None:
+        require_root(root)
     with home.locked():
         known = _known_config(home)
         if known is not None and model not in ("", known.model):
@@ -49,10 +61,13 @@ def enroll(
         try:
             with Connection.open(server, retry) as connection:
                 config = _followed(home, known, connection, Config(server, model, "", name))
+                new_root = root if root is not None else _first_root(home, connection)
         except EdgeError:
             if known is None:
                 home.abandon()
             raise
+        if new_root is not None:
+            pin_root(home.path, new_root)
         if config != known:
             home.save_config(config)
         return config
@@ -67,6 +82,17 @@ def _followed(
     model = wanted.model or (known.model if known is not None else "")
     device_id, model = connection.enroll(model, wanted.name)
     return replace(wanted, device_id=device_id, model=model)
+
+
+def _first_root(home: EdgeHome, connection: Connection) -> bytes | None:
+    """The server's root, trusted at this first use; None where the home has one."""
+    try:
+        pinned_root(home.path)
+    except NoRootError:
+        offered = connection.read_metadata("root", 0, MOST_ROOT_BYTES)
+        require_root(offered)
+        return offered
+    return None
 
 
 def _is_known(home: EdgeHome, config: Config, connection: Connection) -> bool:

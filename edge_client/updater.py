@@ -1,8 +1,10 @@
 """Bring a home to the generation that its server offers, once.
 
 The order is what makes it safe: everything is downloaded and checked first, the passive slot is
-filled, read back and tried, and only then does the pointer move. Wherever a power cut comes, the
-home holds the old generation or the new one, and the next update starts from there.
+filled, read back and tried, and only then does the pointer move. The plan is a hint: before any
+of its files is fetched, each must be named by what the publisher signed (edge_client.trust).
+Wherever a power cut comes, the home holds the old generation or the new one, and the next update
+starts from there.
 
 What is installed may have rotted since. An update that finds it damaged, or finds that the server
 knows no way on from it, starts again from a snapshot, as on a device that holds nothing.
@@ -23,9 +25,9 @@ from edge_client import download, durable
 from edge_client.chain import Weights, apply_chain, rebuilt_bytes
 from edge_client.errors import (
     DigestMismatchError,
+    DiskFullError,
     EdgeError,
     HomeError,
-    OfferError,
     RejectedError,
     StorageError,
     UnknownGenerationError,
@@ -34,11 +36,14 @@ from edge_client.errors import (
 )
 from edge_client.footprint import peak_rss_bytes, require_space
 from edge_client.home import EdgeHome
-from edge_client.inference import check_health
+from edge_client.inference import check_golden, check_health
 from edge_client.meter import Traffic
 from edge_client.offer import Generation, Plan, Step
+from edge_client.pace import Pace
 from edge_client.slots import Installed, SlotRecord, VerifiedSlot
 from edge_client.transport import Connection, Outcome, Report, Retry
+from edge_client.trust import SignedPlan, Trust
+from edge_client.trust.trust import Clock, utc_now
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,12 @@ class UpdateResult:
 
 
 def update(
-    home: EdgeHome, retry: Retry | None = None, on_progress: OnProgress = lambda progress: None
+    home: EdgeHome,
+    retry: Retry | None = None,
+    on_progress: OnProgress = lambda progress: None,
+    *,
+    clock: Clock = utc_now,
+    pace: Pace | None = None,
 ) -> UpdateResult:
     """Install what the server offers, if it offers anything.
 
@@ -108,6 +118,8 @@ def update(
         home: An enrolled home.
         retry: How patiently to wait for the server.
         on_progress: Told how far it is.
+        clock: By which expiry is judged, or by the time high-water where that is later.
+        pace: The slowest download that is put up with.
 
     Raises:
         EdgeError: what was installed before is installed still (see errors.py for what to do).
@@ -117,8 +129,9 @@ def update(
     home.config()  # before the lock makes a folder of a name that was mistyped
     with home.locked():
         config = home.config()
-        with Connection.open(config.server, retry) as server:
-            result = _Update(home, config.device_id, server, retry, on_progress).run()
+        with Connection.open(config.server, retry, pace) as server:
+            trust = Trust(home.path, config.model, server, clock)
+            result = _Update(home, config.device_id, server, trust, retry, on_progress).run()
         return replace(result, costs=replace(result.costs, traffic=server.traffic))
 
 
@@ -129,6 +142,7 @@ class _Update:
     home: EdgeHome
     device_id: str
     server: Connection
+    trust: Trust
     retry: Retry
     on_progress: OnProgress
 
@@ -137,6 +151,7 @@ class _Update:
         installed = None
         try:
             installed = self._installed()
+            self._remember(installed)
             result = self._follow(installed)
             if installed and not result.steps:
                 installed.slot.verify(installed.record)
@@ -160,6 +175,11 @@ class _Update:
             raise UnreadableSlotError(str(error)) from error
         return installed
 
+    def _remember(self, installed: Installed | None) -> None:
+        """What serves was committed, even if a power cut came before that was written down."""
+        if installed is not None:
+            self.trust.commit(installed.record.generation.number)
+
     def _repair(self, installed: Installed | None, damage: EdgeError) -> UpdateResult:
         """Replace what is installed by a snapshot; the other slot takes it, as always."""
         result = self._follow(None)
@@ -179,16 +199,23 @@ class _Update:
         answer = self.server.check_in(self.device_id, before, held, available_coders())
         plan = answer.plan
         if plan is None:
+            self.trust.refresh()
             if before and before.number == answer.head:
                 self._clean_up()
             return UpdateResult(before, after=before, head=answer.head)
         with self._attempt(plan):
-            goal = goal_of(plan, installed.record if installed else None)
+            signed = self._authorise(plan, before)
+            plan = signed.plan
+            goal = goal_of(plan)
             files, downloaded_bytes = self._fetch(plan, held, installed)
             weights, costs = self._apply(plan, files, installed)
             verified = self._seal(goal, files, weights)
             check_health(verified.slot)
+            check_golden(verified.slot, signed.golden_runs)
             self.home.slots.activate(verified)
+        # It serves, whether that can be written down now or at the next start.
+        with suppress(DiskFullError, StorageError):
+            self.trust.commit(plan.target.number)
         self._clean_up()
         return UpdateResult(
             before,
@@ -198,6 +225,11 @@ class _Update:
             costs=replace(costs, downloaded_bytes=downloaded_bytes),
             is_reported=self._report_success(plan, costs.apply_s),
         )
+
+    def _authorise(self, plan: Plan, before: Generation | None) -> SignedPlan:
+        """The plan as it is signed; nothing of it was fetched before."""
+        self.trust.refresh()
+        return self.trust.authorise(plan, before)
 
     @contextmanager
     def _attempt(self, plan: Plan) -> Iterator[None]:
@@ -334,21 +366,7 @@ def _require_graph(goal: SlotRecord, weights: Weights) -> None:
         )
 
 
-def goal_of(plan: Plan, installed: SlotRecord | None) -> SlotRecord:
-    """What a slot holds once the plan is carried out: graph and card stay unless it names others.
-
-    Raises:
-        OfferError: a device that holds nothing cannot follow this plan.
-    """
-    if installed is None and not plan.steps[0].is_snapshot:
-        raise OfferError(
-            "expected a snapshot for a device that holds nothing, found a diff that needs a base"
-        )
-    graph, card = (
-        blob.sha256 if blob else kept
-        for blob, kept in (
-            (plan.graph, installed.graph_sha256 if installed else None),
-            (plan.card, installed.card_sha256 if installed else None),
-        )
-    )
+def goal_of(plan: Plan) -> SlotRecord:
+    """What a slot holds once the plan is carried out."""
+    graph, card = (blob.sha256 if blob else None for blob in (plan.graph, plan.card))
     return SlotRecord(plan.target, graph, card)
