@@ -74,7 +74,8 @@ def test_updates_fit_the_budget_and_the_wire_carries_little_more(rows):
         if variant in ("blc_sparse", "sparse", "hash") and generation > 0:
             budget_bytes = row["float32_bytes"] // 20
             assert row["file_bytes"] <= budget_bytes
-            assert row["file_bytes"] < row["bytes_received"] < row["file_bytes"] + 3_000
+            # Beside the file: signed metadata, a manifest, a card, and the calls themselves.
+            assert row["file_bytes"] < row["bytes_received"] < row["file_bytes"] + 5_000
 
 
 def test_a_device_that_is_never_updated_receives_nothing(rows):
