@@ -4,6 +4,7 @@ Exit codes: 0 it worked (nothing to do included), 1 it failed (one line on stder
 that did, starting with `error:`), 2 usage.
 """
 
+import hashlib
 import json
 import platform
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +33,7 @@ from edge_client.home import EdgeHome
 from edge_client.identity.credential import Credential, key_sha256, load_certificate, load_key
 from edge_client.inference import BEAM_WIDTH, NearestPhrase, Recognizer, Transcript
 from edge_client.slots import Installed
+from edge_client.trust import pinned_root, trust_status
 from edge_client.updater import OnProgress, Progress, UpdateResult
 from edge_client.updater import update as update_home
 from speech.audio import SAMPLE_RATE_HZ, read_audio
@@ -96,15 +99,21 @@ def enroll(
         bool,
         typer.Option("--wait/--no-wait", help="Wait until an operator has accepted the key."),
     ] = True,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", metavar="FILE", help="The root.json to trust; else the server's."),
+    ] = None,
 ) -> None:
     """Make a folder the home of a device that follows a model.
 
     The device makes its key and asks for a certificate. Where an operator has to accept the key,
     the command waits; with --no-wait it ends, and the same command goes on later.
 
-    A second time asks the server: where it knows the device, nothing changes, and where it has
     forgotten it, the device asks anew by the same key and id and keeps what it has installed.
     Another address is followed from then on; another model is refused.
+
+    The root of trust is pinned: of --root, or at the first enrolment the one that the server
+    gives. Compare what is printed with `ota-server keys status`.
 
     Example: ota-edge enroll --home device --server 127.0.0.1:50051 --ca ca.pem --model digits
     """
@@ -112,15 +121,22 @@ def enroll(
         address = ServerAddress.parse(server)
         fleet = _read_fleet(ca) if ca is not None else None
         wanted = Wanted(model, name or platform.node(), device_id)
+        trusted = None if root is None else root.read_bytes()
         try:
             with _waiting_line() as on_wait:
                 config = enroll_home(
-                    EdgeHome(home), address, wanted, fleet, on_wait=on_wait if is_waiting else None
+                    EdgeHome(home),
+                    address,
+                    wanted,
+                    fleet,
+                    on_wait=on_wait if is_waiting else None,
+                    root=trusted,
                 )
         except NotYetAcceptedError as pending:
             print(f"not enrolled yet: {pending}")
             return
         print(f"{home} is device {config.device_id}, follows {config.model!r} at {config.server}")
+        print(f"root of trust, SHA-256 {hashlib.sha256(pinned_root(home)).hexdigest()}")
 
 
 @app.command()
@@ -384,6 +400,7 @@ def _status(home: EdgeHome) -> Mapping[str, object]:
         "slot": installed.slot.name if installed else None,
         "weights_bytes": installed.slot.weights_bytes() if installed else None,
         "coders": sorted(available_coders()),
+        **trust_status(home.path, datetime.now(UTC)),
         **_paths_for_other_programs(installed),
     }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_client import durable
-from edge_client.errors import BlobError, ServerUnavailableError
+from edge_client.errors import BlobError, ServerUnavailableError, SlowServerError
 from edge_client.offer import Blob
 from edge_client.transport import BlobSource, Retry
 
@@ -100,7 +100,7 @@ def _complete(part: Path, blob: Blob, source: BlobSource, retry: Retry, on_bytes
 
 def _receive_all(partial: "_Partial", source: BlobSource, retry: Retry, on_bytes: OnBytes) -> None:
     """Open stream after stream until the part is complete."""
-    failures = 0
+    failures = slow = 0
     while partial.length < partial.blob.length_bytes:
         before = partial.length
         broken = _receive(partial, source, on_bytes)
@@ -108,7 +108,9 @@ def _receive_all(partial: "_Partial", source: BlobSource, retry: Retry, on_bytes
             return
         # Only a stream that brings nothing counts: a link may be cut often and still work.
         failures = failures + 1 if partial.length == before else 1
-        if failures >= retry.tries:
+        # A server that brings a little, and ever so slowly, would never come to an end.
+        slow += isinstance(broken, SlowServerError)
+        if max(failures, slow) >= retry.tries:
             partial.flush()
             raise broken
         retry.pause(failures)

@@ -12,6 +12,7 @@ from edge_client.address import ServerAddress
 from edge_client.errors import (
     AccessDeniedError,
     AlreadyEnrolledError,
+    NoRootError,
     NotEnrolledError,
     NotYetAcceptedError,
     ServerUnavailableError,
@@ -25,6 +26,7 @@ from edge_client.identity.credential import (
     signing_request,
 )
 from edge_client.transport import Connection, Enrolled, EnrollmentState, Retry
+from edge_client.trust import MOST_ROOT_BYTES, pin_root, pinned_root, require_root
 
 FIRST_POLL_S, LONGEST_POLL_S = 1.0, 30.0
 
@@ -57,6 +59,7 @@ def enroll(
     fleet: Credential | None = None,
     retry: Retry | None = None,
     on_wait: Callable[[str], None] | None = None,
+    root: bytes | None = None,
 ) -> Config:
     """Enrol a home, or learn of the server what has become of it; what is installed stays.
 
@@ -71,8 +74,11 @@ def enroll(
         retry: How patiently to wait for the server.
         on_wait: Wait for an operator, and call this with the key's SHA-256 in hex before each
             further question; None: do not wait.
+        root: The root of trust (root.json) to pin; without it, the one that is pinned already,
+            or else the server's is trusted at this first use.
 
     Raises:
+        NoRootError: the root is none that is signed by itself.
         AlreadyEnrolledError: the home follows another model; it is left as it is.
         NotYetAcceptedError: an operator has to decide; ask again later.
         AccessDeniedError: the key was rejected or revoked.
@@ -80,6 +86,8 @@ def enroll(
         UnknownDeviceError: the server has no such model.
         ServerUnavailableError, ServerFaultError, HomeBusyError: nothing has changed.
     """
+    if root is not None:
+        require_root(root)
     retry = retry or Retry()
     fleet = fleet or home.identity.fleet()  # before the lock makes a folder
     with home.locked():
@@ -95,6 +103,9 @@ def enroll(
         asked = _with_known(wanted, known)
         with Connection.open(server, fleet, retry) as connection:
             enrolled = _ask_until_decided(home, fleet, connection, asked, retry, on_wait)
+            new_root = root if root is not None else _first_root(home, connection)
+        if new_root is not None:
+            pin_root(home.path, new_root)
         config = Config(server, enrolled.model, enrolled.device_id, asked.name)
         if config != known:
             home.save_config(config)
@@ -177,6 +188,18 @@ def _ask(home: EdgeHome, fleet: Credential, connection: Connection, wanted: Want
         own_certificate(answer.certificate, answer.device_id, key, fleet.authority)
     )
     return answer
+
+
+def _first_root(home: EdgeHome, connection: Connection) -> bytes | None:
+    """The server's root, trusted at this first use; None where the home has one."""
+    try:
+        pinned_root(home.path)
+    except NoRootError:
+        connection.use(home.identity.credential())
+        offered = connection.read_metadata("root", 0, MOST_ROOT_BYTES)
+        require_root(offered)
+        return offered
+    return None
 
 
 def _with_known(wanted: Wanted, known: Config | None) -> Wanted:

@@ -3,16 +3,26 @@
 EdgeError
 ├── RetryLaterError             nothing is wrong with the offer or the device: try again later
 │   ├── ServerUnavailableError  nobody answers, or not in time
-│   │   └── ServerBusyError     it answers that too many ask at once
+│   │   ├── ServerBusyError     it answers that too many ask at once
+│   │   ├── SlowServerError     a download is slower than any link that is in use
 │   │   ├── CertificateRefusedError  the server does not take our certificate
 │   │   └── UntrustedServerError     its certificate is not the fleet's, or for another name
 │   ├── NotYetAcceptedError     an operator has not decided on our key
 │   ├── ServerFaultError        the server answers, but with a failure of its own
+│   │   └── MissingMetadataError  it has no such file of signed metadata
+│   ├── StaleError              what is signed has expired: keep serving, install nothing
 │   ├── WithdrawnError          the server takes back what it offered
 │   ├── DiskFullError           make room first
 │   ├── StorageError            the disk or its permissions fail
 │   └── HomeBusyError           another process works on the same home
 ├── RejectedError               what was offered is refused; the installed generation stays
+│   ├── TrustError              signed metadata or a manifest cannot be believed
+│   │   ├── UnsignedError       nothing that is signed names what was offered
+│   │   ├── ReplayError         metadata that is older than what was seen before
+│   │   ├── MixedError          plan, manifest and device do not belong together
+│   │   ├── OversizedError      longer than was signed
+│   │   ├── RevokedError        the generation was revoked
+│   │   └── BelowFloorError     older than a generation that was committed here
 │   ├── OfferError              the plan contradicts itself
 │   ├── BlobError               a file is not what its SHA-256 and length promise
 │   ├── CorruptDiffError        a diff cannot be decoded
@@ -24,6 +34,7 @@ EdgeError
     ├── AddressError            a server's address that cannot be used
     ├── HomeError               the home's own files are missing or damaged
     │   └── UnreadableSlotError the installed generation cannot be read; an update replaces it
+    ├── NoRootError             no root of trust is pinned, or not a sound one: enrol again
     ├── NotEnrolledError        enrol first
     ├── AlreadyEnrolledError    the home belongs to another model
     ├── ListError               a list of recordings cannot be read
@@ -89,10 +100,32 @@ class NotYetAcceptedError(RetryLaterError):
     code = "NOT_YET_ACCEPTED"
 
 
+class SlowServerError(ServerUnavailableError):
+    """A download brings fewer bytes a second than the least that is accepted; it can resume."""
+
+    code = "TOO_SLOW"
+
+
 class ServerFaultError(RetryLaterError):
     """The server answered with a failure that no rule here expects."""
 
     code = "SERVER_FAULT"
+
+
+class MissingMetadataError(ServerFaultError):
+    """The server has no metadata of this role and version."""
+
+    code = "NO_METADATA"
+
+
+class StaleError(RetryLaterError):
+    """The signed metadata has expired; what is installed keeps serving.
+
+    Somebody keeps newer metadata from this device, the server has lost its keys, or the clock is
+    wrong.
+    """
+
+    code = "STALE"
 
 
 class DiskFullError(RetryLaterError):
@@ -117,6 +150,48 @@ class RejectedError(EdgeError):
     """What was offered is refused. The installed generation keeps serving."""
 
     code = "REJECTED"
+
+
+class TrustError(RejectedError):
+    """Signed metadata or a manifest cannot be believed: a wrong signature, or no sound file."""
+
+    code = "UNTRUSTED"
+
+
+class UnsignedError(TrustError):
+    """Nothing that is signed names the generation, or a file of the plan."""
+
+    code = "UNSIGNED"
+
+
+class ReplayError(TrustError):
+    """Metadata of a version that is older than one that was seen before."""
+
+    code = "REPLAYED"
+
+
+class MixedError(TrustError):
+    """Plan, manifest and what the device holds do not belong together."""
+
+    code = "MIXED"
+
+
+class OversizedError(TrustError):
+    """Metadata or a file is longer than what was signed, or than any may be."""
+
+    code = "OVERSIZED"
+
+
+class RevokedError(TrustError):
+    """The generation was revoked: it is never installed again."""
+
+    code = "REVOKED"
+
+
+class BelowFloorError(TrustError):
+    """The generation is older than one that was committed on this device."""
+
+    code = "BELOW_FLOOR"
 
 
 class OfferError(RejectedError):
@@ -179,6 +254,12 @@ class HomeError(ConfigurationError):
 
 class UnreadableSlotError(HomeError):
     """Pointer, record or layout of what is installed is damaged; a snapshot can replace it."""
+
+
+class NoRootError(ConfigurationError):
+    """The home has no root of trust, or one that is damaged."""
+
+    code = "NO_ROOT"
 
 
 class NotEnrolledError(ConfigurationError):

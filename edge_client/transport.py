@@ -31,9 +31,12 @@ from edge_client.errors import (
     BlobError,
     CertificateRefusedError,
     EdgeError,
+    MissingMetadataError,
+    OversizedError,
     ServerBusyError,
     ServerFaultError,
     ServerUnavailableError,
+    SlowServerError,
     UnknownDeviceError,
     UnknownGenerationError,
     UntrustedServerError,
@@ -42,6 +45,7 @@ from edge_client.errors import (
 from edge_client.identity import Credential
 from edge_client.meter import Meter, Traffic
 from edge_client.offer import Blob, CheckInAnswer, Deferral, Generation, Plan, Step
+from edge_client.pace import Pace
 from protos.ota.v1 import (
     content_pb2,
     content_pb2_grpc,
@@ -125,18 +129,28 @@ class Connection:
     """A metered channel to one server. Use `Connection.open`."""
 
     def __init__(
-        self, server: ServerAddress, credential: Credential, meter: Meter, retry: Retry
+        self,
+        server: ServerAddress,
+        credential: Credential,
+        meter: Meter,
+        retry: Retry,
+        pace: Pace,
     ) -> None:
         self._server = server
         self._meter = meter
         self._retry = retry
+        self._pace = pace
         self._channel = _channel(server, credential, meter)
         self._make_stubs()
 
     @classmethod
     @contextmanager
     def open(
-        cls, server: ServerAddress, credential: Credential, retry: Retry | None = None
+        cls,
+        server: ServerAddress,
+        credential: Credential,
+        retry: Retry | None = None,
+        pace: Pace | None = None,
     ) -> "Iterator[Connection]":
         """Connect on the first call; close channel and meter at the end of the block.
 
@@ -144,9 +158,10 @@ class Connection:
             server: Where, and which name its certificate must have.
             credential: Whom to trust, and who calls.
             retry: How patiently to wait for the server.
+            pace: The slowest download that is put up with.
         """
         with Meter(server) as meter:
-            connection = cls(server, credential, meter, retry or Retry())
+            connection = cls(server, credential, meter, retry or Retry(), pace or Pace())
             try:
                 yield connection
             finally:
@@ -274,34 +289,77 @@ class Connection:
         Raises:
             BlobError: the server has no such blob, or fewer bytes than the offset.
             ServerUnavailableError: the stream broke; what was yielded is good so far.
+            SlowServerError: it was cut because it brought too little; as above.
             ServerFaultError
         """
         request = content_pb2.ReadBlobRequest(
             sha256=blob.sha256, offset=offset, length=blob.length_bytes - offset
         )
         stream = self._contents.ReadBlob(request, timeout=STREAM_TIMEOUT_S)
-        try:
-            for answer in stream:
-                yield answer.chunk
-        except grpc.RpcError as error:
-            raise self._translate(error, missing=BlobError) from error
-        finally:
-            stream.cancel()
+        with self._pace.watch(lambda: self.traffic.received_bytes, stream.cancel) as watch:
+            try:
+                for answer in stream:
+                    yield answer.chunk
+            except grpc.RpcError as error:
+                if watch.is_slow:
+                    raise SlowServerError(
+                        f"expected at least {self._pace.least_bytes_s} bytes a second from "
+                        f"{self._server}, found fewer for {self._pace.window_s:.0f} s"
+                    ) from error
+                raise self._translate(error, missing=BlobError) from error
+            finally:
+                stream.cancel()
 
-    def _again(self, call: Callable[[], Answer]) -> Answer:
+    def read_metadata(self, role: str, version: int, most_bytes: int) -> bytes:
+        """Read a file of signed metadata. It is not verified here.
+
+        Args:
+            role: Whose.
+            version: Which one; 0 is the newest.
+            most_bytes: The longest that is accepted.
+
+        Raises:
+            MissingMetadataError: the server has none.
+            OversizedError: it sends more.
+            ServerUnavailableError, ServerFaultError
+        """
+        request = content_pb2.ReadMetadataRequest(role=role, version=version)
+
+        def read() -> bytes:
+            stream = self._contents.ReadMetadata(request, timeout=CALL_TIMEOUT_S)
+            content = bytearray()
+            try:
+                for answer in stream:
+                    content += answer.chunk
+                    if len(content) > most_bytes:
+                        raise OversizedError(
+                            f"expected metadata {role!r} of at most {most_bytes} bytes from "
+                            f"{self._server}, found more"
+                        )
+            finally:
+                stream.cancel()
+            return bytes(content)
+
+        return self._again(read, missing=MissingMetadataError)
+
+    def _again(
+        self, call: Callable[[], Answer], missing: type[EdgeError] = UnknownDeviceError
+    ) -> Answer:
         """Make a call that may be repeated without harm."""
         for failures in range(1, self._retry.tries):
             try:
-                return self._call(call)
+                return self._call(call, missing)
             except ServerUnavailableError:
                 self._retry.pause(failures)
-        return self._call(call)
+        return self._call(call, missing)
 
-    def _call(self, call: Callable[[], Answer]) -> Answer:
+    def _call(
+        self, call: Callable[[], Answer], missing: type[EdgeError] = UnknownDeviceError
+    ) -> Answer:
         try:
             return call()
         except grpc.RpcError as error:
-            raise self._translate(error, missing=UnknownDeviceError) from error
+            raise self._translate(error, missing) from error
 
     def _handshake_failure(self, told: str) -> ServerUnavailableError | None:
         """What is likely wrong where somebody answers, and the handshake fails; None elsewhere."""

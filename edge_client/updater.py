@@ -1,8 +1,10 @@
 """Bring a home to the generation that its server offers, once.
 
 The order is what makes it safe: everything is downloaded and checked first, the passive slot is
-filled, read back and tried, and only then does the pointer move. Wherever a power cut comes, the
-home holds the old generation or the new one, and the next update starts from there.
+filled, read back and tried, and only then does the pointer move. The plan is a hint: before any
+of its files is fetched, each must be named by what the publisher signed (edge_client.trust).
+Wherever a power cut comes, the home holds the old generation or the new one, and the next update
+starts from there.
 
 What is installed may have rotted since. An update that finds it damaged, or finds that the server
 knows no way on from it, starts again from a snapshot, as on a device that holds nothing.
@@ -27,9 +29,9 @@ from edge_client.errors import (
     CertificateRefusedError,
     CredentialError,
     DigestMismatchError,
+    DiskFullError,
     EdgeError,
     HomeError,
-    OfferError,
     RejectedError,
     StorageError,
     UnknownGenerationError,
@@ -40,11 +42,14 @@ from edge_client.errors import (
 from edge_client.footprint import peak_rss_bytes, require_space
 from edge_client.home import Config, EdgeHome
 from edge_client.identity.credential import is_due
-from edge_client.inference import check_health
+from edge_client.inference import check_golden, check_health
 from edge_client.meter import Traffic
 from edge_client.offer import Deferral, Generation, Plan, Step
+from edge_client.pace import Pace
 from edge_client.slots import Installed, SlotRecord, VerifiedSlot
 from edge_client.transport import Connection, Outcome, Report, Retry
+from edge_client.trust import SignedPlan, Trust
+from edge_client.trust.trust import Clock, utc_now
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,9 @@ def update(
     retry: Retry | None = None,
     on_progress: OnProgress = lambda progress: None,
     is_metered: bool = False,
+    *,
+    clock: Clock = utc_now,
+    pace: Pace | None = None,
 ) -> UpdateResult:
     """Install what the server offers, if it offers anything.
 
@@ -122,6 +130,8 @@ def update(
         retry: How patiently to wait for the server.
         on_progress: Told how far it is.
         is_metered: The link costs money by the byte; the server may let the device wait.
+        clock: By which expiry is judged, or by the time high-water where that is later.
+        pace: The slowest download that is put up with.
 
     Raises:
         EdgeError: what was installed before is installed still (see errors.py for what to do).
@@ -131,8 +141,9 @@ def update(
     home.config()  # before the lock makes a folder of a name that was mistyped
     with home.locked():
         config = home.config()
-        with Connection.open(config.server, home.identity.credential(), retry) as server:
-            one_pass = _Update(home, server, retry, on_progress, is_metered)
+        with Connection.open(config.server, home.identity.credential(), retry, pace) as server:
+            trust = Trust(home.path, config.model, server, clock)
+            one_pass = _Update(home, server, trust, retry, on_progress, is_metered)
             try:
                 result = one_pass.run()
             except CertificateRefusedError as refused:
@@ -166,6 +177,7 @@ class _Update:
 
     home: EdgeHome
     server: Connection
+    trust: Trust
     retry: Retry
     on_progress: OnProgress
     is_metered: bool
@@ -175,6 +187,7 @@ class _Update:
         installed = None
         try:
             installed = self._installed()
+            self._remember(installed)
             result = self._follow(installed)
             if installed and not result.steps:
                 installed.slot.verify(installed.record)
@@ -198,6 +211,11 @@ class _Update:
             raise UnreadableSlotError(str(error)) from error
         return installed
 
+    def _remember(self, installed: Installed | None) -> None:
+        """What serves was committed, even if a power cut came before that was written down."""
+        if installed is not None:
+            self.trust.commit(installed.record.generation.number)
+
     def _repair(self, installed: Installed | None, damage: EdgeError) -> UpdateResult:
         """Replace what is installed by a snapshot; the other slot takes it, as always."""
         result = self._follow(None)
@@ -217,6 +235,7 @@ class _Update:
         answer = self.server.check_in(before, held, available_coders(), self.is_metered)
         plan = answer.plan
         if plan is None:
+            self.trust.refresh()
             if before and before.number == answer.head:
                 self._clean_up()
             return UpdateResult(
@@ -227,13 +246,19 @@ class _Update:
                 come_again_s=answer.come_again_s,
             )
         with self._attempt(plan):
-            goal = goal_of(plan, installed.record if installed else None)
+            signed = self._authorise(plan, before)
+            plan = signed.plan
+            goal = goal_of(plan)
             files, downloaded_bytes = self._fetch(plan, held, installed)
             weights, costs = self._apply(plan, files, installed)
             verified = self._seal(goal, files, weights)
             check_health(verified.slot)
+            check_golden(verified.slot, signed.golden_runs)
             self._ask_leave(plan)
             self.home.slots.activate(verified)
+        # It serves, whether that can be written down now or at the next start.
+        with suppress(DiskFullError, StorageError):
+            self.trust.commit(plan.target.number)
         self._clean_up()
         return UpdateResult(
             before,
@@ -244,6 +269,11 @@ class _Update:
             is_reported=self._report_success(plan, costs.apply_s),
             come_again_s=answer.come_again_s,
         )
+
+    def _authorise(self, plan: Plan, before: Generation | None) -> SignedPlan:
+        """The plan as it is signed; nothing of it was fetched before."""
+        self.trust.refresh()
+        return self.trust.authorise(plan, before)
 
     @contextmanager
     def _attempt(self, plan: Plan) -> Iterator[None]:
@@ -404,21 +434,7 @@ def _require_graph(goal: SlotRecord, weights: Weights) -> None:
         )
 
 
-def goal_of(plan: Plan, installed: SlotRecord | None) -> SlotRecord:
-    """What a slot holds once the plan is carried out: graph and card stay unless it names others.
-
-    Raises:
-        OfferError: a device that holds nothing cannot follow this plan.
-    """
-    if installed is None and not plan.steps[0].is_snapshot:
-        raise OfferError(
-            "expected a snapshot for a device that holds nothing, found a diff that needs a base"
-        )
-    graph, card = (
-        blob.sha256 if blob else kept
-        for blob, kept in (
-            (plan.graph, installed.graph_sha256 if installed else None),
-            (plan.card, installed.card_sha256 if installed else None),
-        )
-    )
+def goal_of(plan: Plan) -> SlotRecord:
+    """What a slot holds once the plan is carried out."""
+    graph, card = (blob.sha256 if blob else None for blob in (plan.graph, plan.card))
     return SlotRecord(plan.target, graph, card)

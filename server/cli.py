@@ -27,6 +27,8 @@ from server.publishing import diff_from_head, layout_after, publish, require_mod
 from server.rollouts import cli as rollouts
 from server.rollouts.device_cli import set_device
 from server.serving import ListenAddress, serve_until_signal
+from server.signing.cli import keys_app, offline_advice
+from server.signing.roles import OFFLINE
 from server.status import ModelStatus, status_of
 from server.training.cli import train
 from server.training.errors import TrainingError
@@ -38,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.add_typer(keys_app, name="keys")
 progress = Console(stderr=True)
 
 HomeArgument = Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")]
@@ -82,6 +85,10 @@ def init(
         bool,
         typer.Option("--new-authority", help="HOME/tls is lost: begin anew; all devices re-enrol."),
     ] = False,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--keys", metavar="DIR", help="Make the offline keys there."),
+    ] = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -90,17 +97,24 @@ def init(
     Example: ota-server init srv
 
     Example: ota-server init srv --name ota.example.org --enrolment approve
+
+    Example: ota-server init srv --keys /media/usb/keys
     """
-    ServerHome.create(
+    opened = ServerHome.create(
         home,
         database=database,
         store=store,
         names=names or (),
         enrolment=enrolment,
         new_authority=new_authority,
-    ).close()
+        offline_keys=keys,
+    )
+    has_offline_keys = any(opened.keys.files(role) for role in OFFLINE)
+    opened.close()
     print(f"server home {home}")
     print(f"for devices {home / CREDENTIAL_NAME}")
+    if has_offline_keys:
+        print(offline_advice(opened.keys))
 
 
 @app.command()

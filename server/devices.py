@@ -90,13 +90,15 @@ def check_in(
     """
     device = registry.device(device_id)
     running = _recognise(registry, device.model, installed)
-    head = registry.head(device.model)
+    head = _offered(registry, device.model)
     time = now()
     base = running.number if running is not None else None
     around = registry.rollouts.surroundings(device_id, device.model, time)
     member = replace(around.member, installed=base)
     newest = head.number if head is not None else None
-    assignment = assignment_of(member, around.rollouts, newest)
+    assignment = assignment_of(
+        member, around.rollouts, newest, registry.signing.revoked(device.model)
+    )
     plan = deferral = None
     if assignment is not None:
         plan = _plan(registry, device.model, running, assignment, held, coders)
@@ -118,6 +120,16 @@ def report(registry: Registry, report: Report, now: Clock = utc_now) -> AttemptS
         NotFoundError: the device has no such attempt.
     """
     return registry.report(report, now())
+
+
+def _offered(registry: Registry, model: str) -> Generation | None:
+    """The newest generation that was not revoked."""
+    head = registry.head(model)
+    revoked = registry.signing.revoked(model)
+    if head is None or head.number not in revoked:
+        return head
+    offered = [g for g in registry.generations(model) if g.number not in revoked]
+    return offered[-1] if offered else None
 
 
 def _recognise(registry: Registry, model: str, installed: Installed | None) -> Generation | None:

@@ -11,6 +11,7 @@ ServerError
 ├── OffsetError          a read starts beyond the end of its blob
 ├── UnknownStateError    the device runs something that this server never made: install anew
 ├── NoRouteError         no diff or snapshot leads to the head: publish one
+├── MissingKeyError      a private key is not where it is needed: bring it, or rotate it
 ├── AccessError          who calls may not
 │   ├── UnknownCallerError   the certificate's key is nobody's here: enrol
 │   └── ForbiddenError   known, but revoked, decommissioned, or without this right
@@ -84,6 +85,10 @@ class ForbiddenError(AccessError):
 
 class FullError(ServerError):
     """A limit that protects the server is reached; nothing was changed."""
+
+
+class MissingKeyError(ServerError):
+    """A private key that must sign something is not here, or is not one that is trusted."""
 
 
 class ConflictError(ServerError):

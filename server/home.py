@@ -3,6 +3,7 @@
     HOME/registry.db      the registry (SQLite, WAL: -wal and -shm files beside it)
     HOME/artifacts/       blobs, content-addressed
     HOME/tls/, ca.pem     keys and certificates (server.identity.authority)
+    HOME/keys/            private keys that sign (server.signing.keyring)
 
 The first two can live elsewhere by URL, in PostgreSQL and in an S3 bucket; several servers may
 share them, each with a copy of the keys.
@@ -12,16 +13,20 @@ share them, each with a copy of the keys.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from server.artifacts import ArtifactStore, create_store, open_store
-from server.errors import HomeError
+from server.errors import ConflictError, HomeError
 from server.identity.authority import Authority
 from server.identity.fleet import found, open_authority
 from server.identity.keys import Policy
 from server.registry import Registry, sqlite_url
+from server.signing import ceremonies, releasing
+from server.signing.keyring import Keyring
+from server.signing.roles import RELEASES
 
 DATABASE_NAME = "registry.db"
 ARTIFACTS_NAME = "artifacts"
@@ -34,6 +39,7 @@ class ServerHome:
     folder: Path
     registry: Registry
     artifacts: ArtifactStore
+    keys: Keyring
 
     @classmethod
     def create(
@@ -45,8 +51,12 @@ class ServerHome:
         names: Sequence[str] = (),
         enrolment: Policy | None = None,
         new_authority: bool = False,
+        offline_keys: Path | None = None,
     ) -> "ServerHome":
         """Make a home, or bring the database of one up to date; what it holds stays.
+
+        The first home of a registry gets all keys. What was published before there were
+        signatures is signed.
 
         Args:
             folder: New, empty, or a home already.
@@ -55,6 +65,7 @@ class ServerHome:
             names: How devices reach the server, beside the names of loopback.
             enrolment: What becomes of devices that ask; None: as it is, `approve` at first.
             new_authority: The registry's fleet has lost its keys; these take their place.
+            offline_keys: Folder of the offline keys; HOME/keys/offline without it.
 
         Raises:
             HomeError: the folder holds other things, or cannot be made; or the registry is of a
@@ -81,10 +92,12 @@ class ServerHome:
                 policy=enrolment,
                 new_authority=new_authority,
             )
+            home = cls(folder, registry, artifacts, Keyring.of(folder, offline_keys))
+            home._sign_what_is_unsigned()
         except BaseException:
             registry.close()
             raise
-        return cls(folder, registry, artifacts)
+        return home
 
     @classmethod
     def open(
@@ -104,7 +117,7 @@ class ServerHome:
             )
         artifacts = open_store(store or _default_store(folder))
         registry = Registry.open(database or _default_database(folder))
-        return cls(folder, registry, artifacts)
+        return cls(folder, registry, artifacts, Keyring.of(folder))
 
     def authority(self) -> Authority:
         """The keys of the fleet.
@@ -117,6 +130,14 @@ class ServerHome:
     def close(self) -> None:
         """Close the database."""
         self.registry.close()
+
+    def _sign_what_is_unsigned(self) -> None:
+        now = datetime.now(UTC)
+        if not ceremonies.is_founded(self.registry):
+            with suppress(ConflictError):  # another home of this registry was faster
+                ceremonies.found(self.registry, self.keys, now)
+        if self.keys.files(RELEASES):
+            releasing.sign_older(self.registry, self.artifacts, self.keys, now)
 
 
 def _looks_like_home(folder: Path) -> bool:

@@ -34,6 +34,9 @@ from server.errors import ConflictError, PublishError
 from server.home import ServerHome
 from server.planner import cheapest_route
 from server.recoding import recoded
+from server.signing.golden import golden_runs
+from server.signing.records import SignedRelease
+from server.signing.releasing import sign_release
 from speech.card import read_card
 from speech.errors import CardError
 
@@ -86,6 +89,7 @@ def publish(
             none.
         CodecError: the diff is not a sound file, or a tensor shrinks on the way of a direct one.
         NotFoundError: a generation of `direct_from` does not exist.
+        MissingKeyError: the key that signs releases is not here; nothing was published.
         ConflictError: another generation was published meanwhile; nothing was.
         StorageError: disk or database failed; nothing was published.
     """
@@ -123,7 +127,7 @@ def publish(
     for start in direct_from:
         steps += _direct_steps(home, generation, start, result.weights, steps)
     # The registry takes the next number and no other: who built on an older head loses here.
-    home.registry.add_generation(generation, steps)
+    home.registry.add_generation(generation, steps, _release(home, generation, steps, result))
     return generation
 
 
@@ -226,6 +230,15 @@ def layout_after(home: ServerHome, model: str, diff: bytes) -> Layout:
     if header.layout is None:
         raise PublishError("expected a snapshot with its layout, found none")
     return header.layout
+
+
+def _release(
+    home: ServerHome, generation: Generation, steps: Sequence[Step], result: _Result
+) -> SignedRelease:
+    """The signed manifest of a generation, with what its graph answers."""
+    graph = generation.graph
+    golden = golden_runs(result.weights, _content(home, graph)) if graph is not None else ()
+    return sign_release(home.registry, home.artifacts, home.keys, generation, steps, golden)
 
 
 def _require_head(

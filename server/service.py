@@ -49,6 +49,7 @@ from server.errors import (
 from server.identity.caller import caller_device
 from server.registry import Registry
 from server.rollouts.ticking import judge
+from server.signing.online import OnlineSigner
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 CHUNK_BYTES = 256 * 1024
 # One visit to a thread costs about as much as reading a chunk: fetch several at once.
 READ_BYTES = 4 * CHUNK_BYTES
+
+METADATA_CHUNK_BYTES = 64 * 1024
 
 LONGEST_CODE = 64
 MOST_HELD = 64
@@ -166,11 +169,12 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
 
 
 class ContentService(content_pb2_grpc.ContentServiceServicer):
-    """Blobs, from any offset."""
+    """Blobs, from any offset, and signed metadata."""
 
-    def __init__(self, registry: Registry, artifacts: ArtifactStore) -> None:
+    def __init__(self, registry: Registry, artifacts: ArtifactStore, signer: OnlineSigner) -> None:
         self._registry = registry
         self._artifacts = artifacts
+        self._signer = signer
 
     async def ReadBlob(  # noqa: N802
         self, request: content_pb2.ReadBlobRequest, context: Context
@@ -186,6 +190,19 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             end = min(blob.length, request.offset + (request.length or blob.length))
             async for chunk in self._chunks(blob, request.offset, end):
                 yield content_pb2.ReadBlobResponse(chunk=chunk)
+
+    async def ReadMetadata(  # noqa: N802
+        self, request: content_pb2.ReadMetadataRequest, context: Context
+    ) -> AsyncIterator[content_pb2.ReadMetadataResponse]:
+        """Stream a file of metadata; the newest timestamp is signed anew where that is due."""
+        async with status_of_errors(context):
+            _require_text("role", request.role, LONGEST_NAME)
+            if request.version > LARGEST_COUNT:
+                raise RequestError(f"version: expected less than 2^63, found {request.version}")
+            content = await asyncio.to_thread(self._signer.read, request.role, request.version)
+            for at in range(0, len(content), METADATA_CHUNK_BYTES):
+                chunk = content[at : at + METADATA_CHUNK_BYTES]
+                yield content_pb2.ReadMetadataResponse(chunk=chunk)
 
     async def _chunks(self, blob: Blob, start: int, end: int) -> AsyncIterator[bytes]:
         for offset in range(start, end, READ_BYTES):

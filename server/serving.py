@@ -40,6 +40,7 @@ from server.identity.operator_service import OperatorService
 from server.identity.service import EnrollmentService
 from server.rollouts.ticking import keep_ticking
 from server.service import ContentService, DeviceService
+from server.signing.online import OnlineSigner
 
 GRACE_S = 5.0
 
@@ -106,17 +107,20 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
     Raises:
         SettingError: nothing can listen on the address; the message says why.
         HomeError: the home's keys are missing or damaged.
+        MissingKeyError: a key that signs while serving is not in HOME/keys/online.
     """
     address = ListenAddress.parse(listen)
     _require_bindable(address)
     authority = home.authority()
+    signer = OnlineSigner(home.registry.signing, home.keys)
+    await asyncio.to_thread(signer.require_keys)
     server = grpc.aio.server(interceptors=(Gate(authority, home.registry),), options=SERVER_OPTIONS)
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
         EnrollmentService(home.registry, authority), server
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceService(home.registry), server)
     content_pb2_grpc.add_ContentServiceServicer_to_server(
-        ContentService(home.registry, home.artifacts), server
+        ContentService(home.registry, home.artifacts, signer), server
     )
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(home.registry), server)
     health_servicer = health.aio.HealthServicer()

@@ -19,6 +19,7 @@ session      the seam to ONNX Runtime         search       greedy and beam searc
 """
 
 from edge_client.inference.answers import Listener, NearestPhrase, Sentence, Transcript
+from edge_client.inference.golden import check_golden
 from edge_client.inference.recognizer import Recognizer, check_health
 from edge_client.inference.search import BEAM_WIDTH
 
@@ -29,5 +30,6 @@ __all__ = [
     "Recognizer",
     "Sentence",
     "Transcript",
+    "check_golden",
     "check_health",
 ]

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 
 from sqlalchemy import Engine, case, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -29,6 +28,7 @@ from server.domain import (
 )
 from server.errors import ConflictError, NotFoundError, RegistryError
 from server.registry import audit, database
+from server.registry.inserts import add_missing as _add_missing
 from server.registry.rollouts import RolloutRegistry, add_bytes, admits
 from server.registry.rows import (
     AttemptRow,
@@ -37,9 +37,10 @@ from server.registry.rows import (
     GenerationRow,
     ModelRow,
     ReportRow,
-    Row,
     StepRow,
 )
+from server.registry.signing import SigningRecords, add_release
+from server.signing.records import SignedRelease
 
 
 class Registry:
@@ -53,6 +54,7 @@ class Registry:
     def __init__(self, engine: Engine, actor: str | None = None) -> None:
         self._engine = engine
         self.actor = actor or audit.local_actor()
+        self.signing = SigningRecords(self._reading, self._writing)
 
     @classmethod
     def create(cls, url: str) -> "Registry":
@@ -167,13 +169,19 @@ class Registry:
         with self._reading() as session:
             return _blob(session, sha256)
 
-    def add_generation(self, generation: Generation, steps: Sequence[Step]) -> None:
+    def add_generation(
+        self,
+        generation: Generation,
+        steps: Sequence[Step],
+        release: SignedRelease | None = None,
+    ) -> None:
         """Add the next generation of a model (0 creates the model), with the steps to it.
 
-        The caller has made every blob that it names durable and has read it back.
+        The caller has made every blob that it names durable and has read it back. Without a
+        release no device installs it.
 
         Raises:
-            ConflictError: that number is not the next one any more.
+            ConflictError: that number is not the next one any more, or somebody else signed.
         """
         with self._writing() as session:
             newest = session.scalar(
@@ -203,6 +211,8 @@ class Registry:
                 {"digest": generation.digest.hex(), "parent": generation.parent},
                 generation.published_at,
             )
+            if release is not None:
+                add_release(session, release)
 
     def add_step(self, model: str, step: Step) -> None:
         """Add a diff between two generations that exist; one that is there already stays."""
@@ -452,15 +462,6 @@ def _add_step(session: Session, model: str, step: Step) -> None:
         diff_sha256=diff.sha256,
         coders=step.coders,
     )
-
-
-def _add_missing(session: Session, kind: type[Row], **values: object) -> None:
-    """Add a row unless one like it is there, whoever adds it at the same time."""
-    # Not one INSERT for both: each dialect has a statement of its own that can do this.
-    if session.get_bind().dialect.name == database.POSTGRES:
-        session.execute(postgresql.insert(kind).values(**values).on_conflict_do_nothing())
-    else:
-        session.execute(sqlite.insert(kind).values(**values).on_conflict_do_nothing())
 
 
 def _report_row(report: Report, now: datetime) -> ReportRow:

@@ -7,7 +7,7 @@ base, stays for all of them, so that a new device does not wait with nothing. Ne
 device runs: the way back is a newer generation with older weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from server.rollouts.population import reaches
@@ -23,14 +23,18 @@ class Assignment:
 
 
 def assignment_of(
-    member: Member, rollouts: Sequence[Rollout], head: int | None
+    member: Member,
+    rollouts: Sequence[Rollout],
+    head: int | None,
+    revoked: Collection[int] = (),
 ) -> Assignment | None:
     """Decide what a device should run.
 
     Args:
         member: The device, with what it runs now.
         rollouts: Every rollout of its model, oldest first.
-        head: The newest generation; None: there is none.
+        head: The newest generation that is not revoked; None: there is none.
+        revoked: Generations that no device may install any more.
 
     Returns:
         None where the device should stay as it is.
@@ -39,6 +43,7 @@ def assignment_of(
         return None
     found = [Assignment(head)] if not rollouts else _assignments(member, rollouts)
     # Of two rollouts of one generation the younger one speaks: somebody wanted it anew.
+    found = [one for one in found if one.target not in revoked]
     newest = max(found, key=lambda one: one.target, default=None)
     if newest is None or (member.installed is not None and newest.target <= member.installed):
         return None

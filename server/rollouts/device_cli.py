@@ -17,6 +17,7 @@ from server.rollouts.rollout import LARGEST_POINT, Channel, Member
 
 NONE = "none"
 
+
 def set_device(
     home: Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")],
     device_id: Annotated[str, typer.Argument(metavar="DEVICE", help="Its id.")],

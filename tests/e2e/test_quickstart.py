@@ -74,9 +74,8 @@ def test_updates_fit_the_budget_and_the_wire_carries_little_more(rows):
         if variant in ("blc_sparse", "sparse", "hash") and generation > 0:
             budget_bytes = row["float32_bytes"] // 20
             assert row["file_bytes"] <= budget_bytes
-            assert (
-                row["file_bytes"] < row["bytes_received"] < row["file_bytes"] + 7_000
-            )  # TLS: about 3,300
+            # Beside the file: TLS (about 3,300), signed metadata, a manifest, a card, the calls.
+            assert row["file_bytes"] < row["bytes_received"] < row["file_bytes"] + 9_000
 
 
 def test_a_device_that_is_never_updated_receives_nothing(rows):

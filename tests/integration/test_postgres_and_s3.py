@@ -50,7 +50,8 @@ def test_two_servers_know_the_same_devices_and_blobs(tmp_path: Path, options) ->
         assert check_in(first, device).plan.generation == 1
     assert home.registry.attempt_counts("digits") == {"planned": 1, "superseded": 1}
     home.close()
-    assert {path.name for path in (tmp_path / "srv").iterdir()} == {"artifacts", "ca.pem", "tls"}
+    kept = {path.name for path in (tmp_path / "srv").iterdir()}
+    assert kept == {"artifacts", "ca.pem", "keys", "tls"}
 
 
 def test_a_home_on_both_is_made_and_looked_at_by_the_command(tmp_path: Path, options) -> None:

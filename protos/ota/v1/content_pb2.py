@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ota/v1/content.proto\x12\x06ota.v1\"&\n\x04\x42lob\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06length\x18\x02 \x01(\x04\"A\n\x0fReadBlobRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"!\n\x10ReadBlobResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32Q\n\x0e\x43ontentService\x12?\n\x08ReadBlob\x12\x17.ota.v1.ReadBlobRequest\x1a\x18.ota.v1.ReadBlobResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ota/v1/content.proto\x12\x06ota.v1\"&\n\x04\x42lob\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06length\x18\x02 \x01(\x04\"A\n\x0fReadBlobRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"!\n\x10ReadBlobResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"4\n\x13ReadMetadataRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"%\n\x14ReadMetadataResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\x9e\x01\n\x0e\x43ontentService\x12?\n\x08ReadBlob\x12\x17.ota.v1.ReadBlobRequest\x1a\x18.ota.v1.ReadBlobResponse0\x01\x12K\n\x0cReadMetadata\x12\x1b.ota.v1.ReadMetadataRequest\x1a\x1c.ota.v1.ReadMetadataResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READBLOBREQUEST']._serialized_end=137
   _globals['_READBLOBRESPONSE']._serialized_start=139
   _globals['_READBLOBRESPONSE']._serialized_end=172
-  _globals['_CONTENTSERVICE']._serialized_start=174
-  _globals['_CONTENTSERVICE']._serialized_end=255
+  _globals['_READMETADATAREQUEST']._serialized_start=174
+  _globals['_READMETADATAREQUEST']._serialized_end=226
+  _globals['_READMETADATARESPONSE']._serialized_start=228
+  _globals['_READMETADATARESPONSE']._serialized_end=265
+  _globals['_CONTENTSERVICE']._serialized_start=268
+  _globals['_CONTENTSERVICE']._serialized_end=426
 # @@protoc_insertion_point(module_scope)

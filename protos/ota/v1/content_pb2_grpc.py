@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ContentServiceStub:
-    """Errors: NOT_FOUND (no such blob), OUT_OF_RANGE (offset beyond the end), INVALID_ARGUMENT.
+    """Errors: NOT_FOUND (no such blob, no such metadata), OUT_OF_RANGE (offset beyond the end),
+    INVALID_ARGUMENT.
     """
 
     def __init__(self, channel):
@@ -40,14 +41,27 @@ class ContentServiceStub:
                 request_serializer=ota_dot_v1_dot_content__pb2.ReadBlobRequest.SerializeToString,
                 response_deserializer=ota_dot_v1_dot_content__pb2.ReadBlobResponse.FromString,
                 _registered_method=True)
+        self.ReadMetadata = channel.unary_stream(
+                '/ota.v1.ContentService/ReadMetadata',
+                request_serializer=ota_dot_v1_dot_content__pb2.ReadMetadataRequest.SerializeToString,
+                response_deserializer=ota_dot_v1_dot_content__pb2.ReadMetadataResponse.FromString,
+                _registered_method=True)
 
 
 class ContentServiceServicer:
-    """Errors: NOT_FOUND (no such blob), OUT_OF_RANGE (offset beyond the end), INVALID_ARGUMENT.
+    """Errors: NOT_FOUND (no such blob, no such metadata), OUT_OF_RANGE (offset beyond the end),
+    INVALID_ARGUMENT.
     """
 
     def ReadBlob(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadMetadata(self, request, context):
+        """A file of TUF metadata: signed JSON.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -60,6 +74,11 @@ def add_ContentServiceServicer_to_server(servicer, server):
                     request_deserializer=ota_dot_v1_dot_content__pb2.ReadBlobRequest.FromString,
                     response_serializer=ota_dot_v1_dot_content__pb2.ReadBlobResponse.SerializeToString,
             ),
+            'ReadMetadata': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadMetadata,
+                    request_deserializer=ota_dot_v1_dot_content__pb2.ReadMetadataRequest.FromString,
+                    response_serializer=ota_dot_v1_dot_content__pb2.ReadMetadataResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ota.v1.ContentService', rpc_method_handlers)
@@ -69,7 +88,8 @@ def add_ContentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ContentService:
-    """Errors: NOT_FOUND (no such blob), OUT_OF_RANGE (offset beyond the end), INVALID_ARGUMENT.
+    """Errors: NOT_FOUND (no such blob, no such metadata), OUT_OF_RANGE (offset beyond the end),
+    INVALID_ARGUMENT.
     """
 
     @staticmethod
@@ -89,6 +109,33 @@ class ContentService:
             '/ota.v1.ContentService/ReadBlob',
             ota_dot_v1_dot_content__pb2.ReadBlobRequest.SerializeToString,
             ota_dot_v1_dot_content__pb2.ReadBlobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ota.v1.ContentService/ReadMetadata',
+            ota_dot_v1_dot_content__pb2.ReadMetadataRequest.SerializeToString,
+            ota_dot_v1_dot_content__pb2.ReadMetadataResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,7 +2,12 @@
 
 from alembic import context
 
-from server.registry import audit, key_rows, operators  # noqa: F401 - they have tables, too
+from server.registry import (  # noqa: F401 - they have tables, too
+    audit,
+    key_rows,
+    operators,
+    signing_rows,
+)
 from server.registry.rows import Row
 
 context.configure(

@@ -30,9 +30,11 @@ from protos.ota.v1 import (
     device_pb2_grpc,
     enrollment_pb2,
     enrollment_pb2_grpc,
+    manifest_pb2,
 )
 from tests.unit.edge_client.fake_authority import FakeAuthority, key_pem, new_key
 from tests.unit.edge_client.models import CARD, GRAPH, a_little_later, generation
+from tests.unit.edge_client.signed_repository import SignedRepository
 
 CHUNK_BYTES = 512
 """Small, so that a small diff takes several messages."""
@@ -41,6 +43,12 @@ ChangePlan = Callable[[device_pb2.Plan], None]
 ChangeAnswer = Callable[[device_pb2.CheckInResponse], None]
 ChangeStream = Callable[[bytes, Iterator[bytes]], Iterator[bytes]]
 """Takes the blob's SHA-256 and the honest chunks. Raising CutError breaks the stream off."""
+
+
+ChangeMetadata = Callable[[str, int, bytes | None], bytes | None]
+"""Takes role, version and the honest file; None is NOT_FOUND."""
+ChangeManifest = Callable[[manifest_pb2.Manifest], None]
+"""Changes what the publisher signs."""
 
 
 class CutError(Exception):
@@ -62,6 +70,8 @@ class Lie:
     failing_calls: int = 0
     status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     details: str = "told to fail"
+    metadata: ChangeMetadata = lambda role, version, content: content
+    manifest: ChangeManifest = lambda manifest: None
 
 
 @dataclass
@@ -104,6 +114,9 @@ class FakeServer:
         self.answer = enrollment_pb2.ENROLLMENT_STATE_ACCEPTED
         self.callers: list[str] = []  # the device of every check-in and report
         self.forgotten: set[str] = set()
+        self.repository = SignedRepository()
+        self.manifests: dict[bytes, int] = {}
+        self.metadata_reads: list[tuple[str, int]] = []
 
     @property
     def address(self) -> ServerAddress:
@@ -121,6 +134,11 @@ class FakeServer:
         path = folder / "ca.pem"
         path.write_bytes(self.fleet.to_pem())
         return path
+
+    @property
+    def model(self) -> str:
+        """Its only one: whatever devices call it."""
+        return (self.enrolled[-1].model if self.enrolled else "") or "digits"
 
     def publish(
         self,
@@ -149,6 +167,43 @@ class FakeServer:
         sha256 = hashlib.sha256(content).digest()
         self.blobs[sha256] = content
         return sha256
+
+    def sign(self) -> None:
+        """Sign a manifest of every generation, each with all ways to it."""
+        signed: dict[str, bytes] = {}
+        previous = None
+        for number in range(len(self.generations)):
+            manifest = self.manifest(number, previous)
+            self.lie.manifest(manifest)
+            content = manifest.SerializeToString(deterministic=True)
+            signed[f"{self.model}/{number}"] = content
+            sha256 = self.add(content)
+            self.manifests[sha256] = number
+            previous = self.blob(sha256)
+        self.repository.list(signed)
+
+    def manifest(
+        self, number: int, previous: content_pb2.Blob | None = None
+    ) -> manifest_pb2.Manifest:
+        made = self.generations[number]
+        diffs = []
+        for base, ways in self.routes.items():
+            for target, sha256 in ways:
+                if target == number:
+                    diff = manifest_pb2.ManifestDiff(diff=self.blob(sha256))
+                    if base is not None:
+                        diff.base, diff.base_digest = base, self.generations[base].digest
+                    diffs.append(diff)
+        return manifest_pb2.Manifest(
+            model=self.model,
+            generation=number,
+            digest=made.digest,
+            layout_fingerprint=bytes(32),
+            diffs=diffs,
+            graph=None if made.graph is None else self.blob(made.graph),
+            card=None if made.card is None else self.blob(made.card),
+            previous=previous,
+        )
 
     def outcomes(self) -> list[tuple[str, str]]:
         """(outcome, code) of every report so far."""
@@ -307,6 +362,9 @@ class _Contents(content_pb2_grpc.ContentServiceServicer):
         self.server.maybe_fail(context)
         if request.sha256 not in self.server.blobs:
             context.abort(grpc.StatusCode.NOT_FOUND, "no such blob")
+        if request.sha256 in self.server.manifests:
+            yield content_pb2.ReadBlobResponse(chunk=self.server.blobs[request.sha256])
+            return
         read = Read(request.sha256, request.offset, request.length)
         self.server.reads.append(read)
         content = self.server.blobs[request.sha256][request.offset :]
@@ -317,6 +375,19 @@ class _Contents(content_pb2_grpc.ContentServiceServicer):
                 yield content_pb2.ReadBlobResponse(chunk=chunk)
         except CutError:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the connection is lost")
+
+    def ReadMetadata(self, request, context):  # noqa: N802
+        server = self.server
+        server.maybe_fail(context)
+        server.metadata_reads.append((request.role, request.version))
+        if request.role == "timestamp":
+            server.sign()
+        honest = server.repository.files.get((request.role, request.version))
+        content = server.lie.metadata(request.role, request.version, honest)
+        if content is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such metadata")
+        for at in range(0, len(content), CHUNK_BYTES):
+            yield content_pb2.ReadMetadataResponse(chunk=content[at : at + CHUNK_BYTES])
 
 
 def endless(sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -115,9 +115,11 @@ def test_status_before_and_after_the_first_update(home: EdgeHome, server: FakeSe
     before = json.loads(ota_edge("status", "--home", home.path, "--json").stdout)
     assert (before["generation"], before["digest"], before["slot"]) == (None, None, None)
     assert (before["model"], before["server"]) == ("digits", str(server.address))
+    assert (before["metadata"], before["generation_floor"]) == (None, None)
     ota_edge("update", "--home", home.path)
     after = json.loads(ota_edge("status", "--home", home.path, "--json").stdout)
     assert (after["generation"], after["digest"]) == (0, generation(0).digest().hex())
+    assert (after["metadata"], after["generation_floor"]) == ("FRESH", 0)
     assert after["weights_bytes"] == generation(0).layout.file_bytes
     slot = home.slots.active()
     assert [after[key] for key in ("weights", "graph", "card")] == [

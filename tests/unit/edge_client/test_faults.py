@@ -19,17 +19,20 @@ from edge_client.errors import (
     EdgeError,
     HomeBusyError,
     HomeError,
+    MixedError,
     NotEnrolledError,
     OfferError,
+    OversizedError,
     ServerUnavailableError,
     UnhealthyError,
     UnknownDeviceError,
     UnknownGenerationError,
+    UnsignedError,
     UnsupportedDiffError,
     WrongBaseError,
 )
 from edge_client.transport import Retry
-from protos.ota.v1 import device_pb2
+from protos.ota.v1 import device_pb2, manifest_pb2
 from tests.unit.edge_client.evidence import content_of, stored
 from tests.unit.edge_client.fake_server import (
     CHUNK_BYTES,
@@ -87,14 +90,14 @@ def larger_than_the_disk(plan: device_pb2.Plan) -> None:
 
 
 LYING_PLANS = [
-    (wrong_digest, DigestMismatchError),
+    (wrong_digest, MixedError),
     (another_end, OfferError),
     (short_digest, OfferError),
     (no_steps, OfferError),
-    (unknown_blob, BlobError),
-    (longer_than_it_is, ServerUnavailableError),
-    (shorter_than_it_is, BlobError),
-    (larger_than_the_disk, DiskFullError),
+    (unknown_blob, UnsignedError),
+    (longer_than_it_is, OversizedError),
+    (shorter_than_it_is, OversizedError),
+    (larger_than_the_disk, OversizedError),
 ]
 
 
@@ -119,6 +122,31 @@ def test_a_lying_plan_is_refused_and_the_old_generation_stays(
 
     server.lie.plan = lambda plan: None
     assert update(home).after.number == 1
+
+
+SIGNED_LENGTHS = [(1, ServerUnavailableError), (-1, BlobError), (2**60, DiskFullError)]
+
+
+@pytest.mark.parametrize(("more", "error"), SIGNED_LENGTHS, ids=["longer", "shorter", "huge"])
+def test_a_wrong_length_is_refused_even_if_it_is_signed(
+    home: EdgeHome, server: FakeServer, retry: Retry, more: int, error: type[EdgeError]
+) -> None:
+    update(home)
+    before = content_of(home)
+    server.publish_next()
+
+    def lie_in_the_plan(plan: device_pb2.Plan) -> None:
+        plan.steps[0].diff.length += more
+
+    def lie_in_the_manifest(manifest: manifest_pb2.Manifest) -> None:
+        if manifest.generation == 1:
+            manifest.diffs[0].diff.length += more
+
+    server.lie.plan, server.lie.manifest = lie_in_the_plan, lie_in_the_manifest
+    with pytest.raises(error):
+        update(home, retry)
+    assert content_of(home) == before
+    assert server.outcomes()[-1] == ("FAILED", error.code)
 
 
 BAD_DIFFS = {
@@ -289,9 +317,9 @@ def test_a_diff_for_a_device_that_holds_nothing_is_refused(
     home: EdgeHome, server: FakeServer
 ) -> None:
     server.lie.plan = lambda plan: setattr(plan.steps[0], "is_snapshot", False)
-    with pytest.raises(OfferError, match="found a diff that needs a base"):
+    with pytest.raises(MixedError, match="that it needs a base"):
         update(home)
-    assert server.outcomes()[-1] == ("FAILED", "BAD_PLAN")
+    assert server.outcomes()[-1] == ("FAILED", "MIXED")
 
 
 UNUSABLE = {

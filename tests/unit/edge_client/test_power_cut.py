@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge_client import EdgeHome, Recognizer, update
+from edge_client.trust.state import read_state
 from tests.unit.edge_client.evidence import stored
 from tests.unit.edge_client.fake_server import FakeServer
 from tests.unit.edge_client.models import card_with, generation
@@ -71,6 +72,13 @@ NAMED = [
     ("before", "rename generation.json", 0),
     ("before", "rename current", 0),
     ("after", "rename current", 2),
+    ("before", "rename timestamp.json", 0),
+    ("after", "rename timestamp.json", 0),
+    ("before", "rename snapshot.json", 0),
+    ("after", "rename releases.json", 0),
+    ("before", "fsync state.json.tmp", 2),
+    ("before", "rename state.json", 2),
+    ("after", "rename state.json", 2),
 ]
 
 
@@ -85,6 +93,7 @@ def test_power_cut_at_a_named_point_leaves_a_whole_generation(
     assert number_of(home) == expected
     update(home)
     assert number_of(home) == 2
+    assert read_state(home.path / "trust" / "state.json").generation_floor == 2
     assert list(home.staging.iterdir()) == []
 
 

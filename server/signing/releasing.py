@@ -1,0 +1,139 @@
+"""Sign a generation: its manifest, and the list of manifests. Needs the key of `releases` alone.
+
+>>> release = sign_release(home.registry, home.artifacts, home.keys, generation, steps, golden)
+>>> home.registry.add_generation(generation, steps, release)
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from protos.ota.v1 import manifest_pb2
+from server.artifacts import ArtifactStore
+from server.domain import Blob, Generation, Step
+from server.errors import InputError, NotFoundError
+from server.registry import Registry
+from server.signing.documents import keyids_of, releases_document, signed
+from server.signing.keyring import Keyring
+from server.signing.manifests import manifest_bytes
+from server.signing.records import ManifestRecord, SignedFile, SignedRelease
+from server.signing.roles import RELEASES
+
+
+def sign_release(
+    registry: Registry,
+    artifacts: ArtifactStore,
+    keys: Keyring,
+    generation: Generation,
+    steps: Sequence[Step],
+    golden: Sequence[manifest_pb2.GoldenRun],
+) -> SignedRelease:
+    """Write the manifest of a generation that is about to be added, and sign the list with it.
+
+    Raises:
+        MissingKeyError: the key of `releases` is not here.
+        ArtifactError: the manifest cannot be stored.
+    """
+    known = registry.signing.manifests()
+    manifest = _manifest(registry, artifacts, generation, steps, known, golden)
+    file = releases_file(registry, keys, (*known, manifest), generation.published_at)
+    return SignedRelease(manifest, (file,))
+
+
+def sign_older(registry: Registry, artifacts: ArtifactStore, keys: Keyring, now: datetime) -> int:
+    """Sign what was published before there were signatures; how many generations that was.
+
+    Raises:
+        As `sign_release`.
+    """
+    known = registry.signing.manifests()
+    done = {(manifest.model, manifest.generation) for manifest in known}
+    added: list[ManifestRecord] = []
+    for model in registry.models():
+        steps = registry.steps(model.name)
+        for generation in registry.generations(model.name):
+            if (model.name, generation.number) not in done:
+                own = [step for step in steps if step.target == generation.number]
+                added.append(_manifest(registry, artifacts, generation, own, (*known, *added), ()))
+    if added:
+        file = releases_file(registry, keys, (*known, *added), now)
+        registry.signing.adopt(added, [file])
+    return len(added)
+
+
+def revoke(
+    registry: Registry, keys: Keyring, model: str, numbers: Iterable[int], now: datetime
+) -> tuple[int, ...]:
+    """Never let these generations be installed again; there is no way back.
+
+    Returns:
+        Those that were not revoked before.
+
+    Raises:
+        NotFoundError: a generation was never signed.
+        MissingKeyError: the key of `releases` is not here.
+        ConflictError: somebody else signed meanwhile; nothing was changed.
+    """
+    known = {m.generation: m for m in registry.signing.manifests(model)}
+    for number in numbers:
+        if number not in known:
+            raise NotFoundError(f"expected a signed generation {number} of {model!r}, found none")
+    new = tuple(sorted({n for n in numbers if not known[n].is_revoked}))
+    listed = [
+        ManifestRecord(m.model, m.generation, m.blob, is_revoked=True)
+        if m.model == model and m.generation in new
+        else m
+        for m in registry.signing.manifests()
+    ]
+    registry.signing.revoke(model, new, [releases_file(registry, keys, listed, now)], now)
+    return new
+
+
+def releases_file(
+    registry: Registry, keys: Keyring, manifests: Iterable[ManifestRecord], now: datetime
+) -> SignedFile:
+    """The next version of the list of manifests.
+
+    Raises:
+        MissingKeyError: the key is not here, or nothing was ever signed here.
+    """
+    latest = registry.signing.latest()
+    require_founded(latest)
+    signer = keys.signer(RELEASES, keyids_of(RELEASES, latest))
+    return signed(RELEASES, releases_document(manifests), [signer], latest.get(RELEASES), now)
+
+
+def require_founded(latest: object) -> None:
+    """Refuse a registry in which nobody is trusted yet.
+
+    Raises:
+        InputError: so it is.
+    """
+    if not latest:
+        raise InputError("expected signed metadata, found none; `ota-server init HOME` makes it")
+
+
+def _manifest(
+    registry: Registry,
+    artifacts: ArtifactStore,
+    generation: Generation,
+    steps: Sequence[Step],
+    known: Iterable[ManifestRecord],
+    golden: Sequence[manifest_pb2.GoldenRun],
+) -> ManifestRecord:
+    bases = {step.base for step in steps if step.base is not None}
+    digests = {base: registry.generation(generation.model, base).digest for base in bases}
+    content = manifest_bytes(generation, steps, digests, _previous(generation, known), golden)
+    blob = artifacts.put(content)
+    artifacts.verify(blob)
+    diffs = frozenset(step.diff.sha256 for step in steps)
+    return ManifestRecord(generation.model, generation.number, blob, diffs)
+
+
+def _previous(generation: Generation, known: Iterable[ManifestRecord]) -> Blob | None:
+    """The manifest of the newest generation before this one."""
+    before = [
+        (manifest.generation, manifest.blob)
+        for manifest in known
+        if manifest.model == generation.model and manifest.generation < generation.number
+    ]
+    return max(before, key=lambda pair: pair[0])[1] if before else None

@@ -1,0 +1,73 @@
+"""What is signed by whom, until when, and which keys are here. Values only; the cli prints them."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from server.registry import Registry
+from server.signing.documents import keyids_of
+from server.signing.keyring import Keyring
+from server.signing.releasing import require_founded
+from server.signing.roles import LIFETIMES, ONLINE, ROLES, ROOT
+
+
+@dataclass(frozen=True)
+class RoleStatus:
+    """One role.
+
+    Attributes:
+        role: Its name.
+        version: Of its newest metadata.
+        expires_at: When that expires, ISO 8601.
+        is_due: Less than a quarter of its time is left, and no server renews it by itself.
+        keyid: The key that is trusted.
+        is_key_here: Whether that key is in its folder on this machine.
+        unused: Key files of the role that nothing trusts any more.
+    """
+
+    role: str
+    version: int
+    expires_at: str
+    is_due: bool
+    keyid: str
+    is_key_here: bool
+    unused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KeysStatus:
+    """All roles, and the SHA-256 of the root that devices pin."""
+
+    root_sha256: str
+    roles: tuple[RoleStatus, ...]
+
+
+def keys_status(registry: Registry, keys: Keyring, now: datetime) -> KeysStatus:
+    """Look at metadata and key files; nothing is changed.
+
+    Raises:
+        InputError: nothing was ever signed.
+    """
+    latest = registry.signing.latest()
+    require_founded(latest)
+    roles = []
+    for role in ROLES:
+        file, keyids = latest[role], keyids_of(role, latest)
+        unused = [path for path in keys.files(role) if not _is_one_of(path.stem, role, keyids)]
+        roles.append(
+            RoleStatus(
+                role=role,
+                version=file.version,
+                expires_at=file.expires_at.isoformat(timespec="seconds"),
+                is_due=role not in ONLINE and file.expires_at - now < LIFETIMES[role] / 4,
+                keyid=keyids[0],
+                is_key_here=keys.holds(role, keyids),
+                unused=tuple(map(str, unused)),
+            )
+        )
+    return KeysStatus(hashlib.sha256(latest[ROOT].content).hexdigest(), tuple(roles))
+
+
+def _is_one_of(stem: str, role: str, keyids: list[str]) -> bool:
+    shown = stem.removeprefix(f"{role}-")
+    return any(keyid.startswith(shown) for keyid in keyids)
