@@ -7,7 +7,7 @@ the device has seen. The verdict is the plan as the manifests have it, or an err
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_client.errors import (
     BelowFloorError,
@@ -85,9 +85,9 @@ def judge(
         if offered is not None and offered != signed:
             raise MixedError(f"the plan's {what} is not the one of the manifest")
     _require_steps(plan, manifests, routes, installed)
-    return SignedPlan(
-        Plan(plan.attempt_id, goal.target, plan.steps, goal.graph, goal.card), goal.golden_runs
-    )
+    # Who plans says whether to ask once more; what the plan leads to is what is signed.
+    as_signed = replace(plan, target=goal.target, graph=goal.graph, card=goal.card)
+    return SignedPlan(as_signed, goal.golden_runs)
 
 
 def _require_about(manifest: Manifest, model: str, generation: int) -> None:

@@ -138,7 +138,7 @@ class FakeServer:
     @property
     def model(self) -> str:
         """Its only one: whatever devices call it."""
-        return (self.enrolled[-1].model if self.enrolled else "") or "digits"
+        return (self.asked[-1].model if self.asked else "") or "digits"
 
     def publish(
         self,

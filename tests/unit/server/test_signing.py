@@ -288,8 +288,16 @@ def test_keys_elsewhere_from_the_beginning(tmp_path: Path) -> None:
     reopened.close()
 
 
+def share_identity(home: Path, other: Path) -> None:
+    """What an operator copies to another server of the fleet."""
+    (other / "artifacts").mkdir(parents=True)
+    shutil.copytree(home / "tls", other / "tls")
+    shutil.copy(home / "ca.pem", other / "ca.pem")
+
+
 def test_a_second_home_of_one_registry_makes_no_keys(tmp_path: Path, home: ServerHome) -> None:
     url = f"sqlite:///{home.folder / 'registry.db'}"
+    share_identity(home.folder, tmp_path / "second")
     second = ServerHome.create(tmp_path / "second", database=url)
     assert not (second.folder / "keys").exists()
     second.close()
@@ -366,6 +374,9 @@ def test_init_says_where_the_offline_keys_belong(tmp_path: Path) -> None:
 def test_homes_that_are_made_at_once_agree_on_one_set_of_keys(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     failures, made = [], []
+    ServerHome.create(tmp_path / "fleet").close()
+    for n in range(4):
+        share_identity(tmp_path / "fleet", tmp_path / f"srv-{n}")
 
     def create(name: str) -> None:
         try:
