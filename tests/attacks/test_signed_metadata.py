@@ -15,6 +15,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from edge_client import EdgeHome, Recognizer, enroll, update
+from edge_client.enrollment import Wanted
 from edge_client.errors import (
     BelowFloorError,
     BlobError,
@@ -492,7 +493,7 @@ def test_a12_no_name_from_outside_reaches_the_disk(
     tmp_path: Path, server: FakeServer, model: str
 ) -> None:
     home = EdgeHome(tmp_path / "inside" / "home")
-    enroll(home, server.address, model, "../name")
+    enroll(home, server.address, Wanted(model, "../name"), server.fleet)
     with suppress(EdgeError):  # what may be a name is installed, as any other
         update(home)
     found = {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*")}
@@ -509,10 +510,11 @@ def test_a_root_of_a_file_is_the_only_one_that_is_trusted(
     with FakeServer() as other:
         foreign = other.repository.files["root", 1]
     home = EdgeHome(tmp_path / "home")
-    enroll(home, server.address, "digits", "", root=foreign)
+    enroll(home, server.address, Wanted("digits"), server.fleet, root=foreign)
     with pytest.raises(TrustError):
         update(home)
-    enroll(home, server.address, "digits", "", root=server.repository.files["root", 1])
+    honest = server.repository.files["root", 1]
+    enroll(home, server.address, Wanted("digits"), server.fleet, root=honest)
     assert update(home).after.number == 0
 
 
@@ -521,7 +523,9 @@ def test_a_root_that_is_none_is_refused_at_enrolment(
     tmp_path: Path, server: FakeServer, root: bytes
 ) -> None:
     with pytest.raises(NoRootError):
-        enroll(EdgeHome(tmp_path / "home"), server.address, "digits", "", root=root)
+        enroll(
+            EdgeHome(tmp_path / "home"), server.address, Wanted("digits"), server.fleet, root=root
+        )
     assert not (tmp_path / "home").exists()
 
 

@@ -18,6 +18,7 @@ from server.rollouts import operations
 from server.rollouts.notation import parse_phases
 from server.rollouts.rollout import Policy
 from server.rollouts.states import State
+from tests import fleet
 from tests.integration.served_home import add_generation
 from tests.integration.test_serve_process import server_process
 from tests.postgres import PostgresServer
@@ -35,38 +36,41 @@ class Storm:
     def __init__(self, addresses: list[str]) -> None:
         self.addresses = addresses
         self.installed: dict[str, int] = {}
+        self.stubs: dict[tuple[fleet.Credential, str], device_pb2_grpc.DeviceServiceStub] = {}
         self.deadline = time.monotonic() + TIMEOUT_S
         self.lock = threading.Lock()
 
-    def call(self, method: str, request: object):
+    def call(self, device: fleet.Credential, method: str, request: object):
         """Ask one server after another until one answers."""
         for turn in range(10_000):
             address = self.addresses[turn % len(self.addresses)]
-            with grpc.insecure_channel(address) as channel:
-                stub = device_pb2_grpc.DeviceServiceStub(channel)
-                try:
-                    return getattr(stub, method)(request, timeout=10)
-                except grpc.RpcError as error:
-                    assert error.code() in (
-                        grpc.StatusCode.UNAVAILABLE,
-                        grpc.StatusCode.DEADLINE_EXCEEDED,
-                        grpc.StatusCode.ABORTED,
-                    ), error.details()
+            try:
+                return getattr(self.stub(device, address), method)(request, timeout=10)
+            except grpc.RpcError as error:
+                assert error.code() in (
+                    grpc.StatusCode.UNAVAILABLE,
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    grpc.StatusCode.ABORTED,
+                ), error.details()
             assert time.monotonic() < self.deadline
             time.sleep(0.1)
         raise AssertionError("nobody answers")
 
-    def live(self, name: str) -> None:
-        """Enrol, and update until generation 1 runs."""
-        device_id = self.call(
-            "Enroll", device_pb2.EnrollRequest(model="digits", name=name)
-        ).device_id
+    def stub(self, device: fleet.Credential, address: str) -> device_pb2_grpc.DeviceServiceStub:
+        """Of the device's one connection to a server."""
+        if (device, address) not in self.stubs:
+            channel = grpc.secure_channel(address, device.for_channel())
+            self.stubs[device, address] = device_pb2_grpc.DeviceServiceStub(channel)
+        return self.stubs[device, address]
+
+    def live(self, device_id: str, device: fleet.Credential) -> None:
+        """Update until generation 1 runs."""
         self.installed[device_id] = 0
         while self.installed[device_id] != 1:
-            request = device_pb2.CheckInRequest(device_id=device_id)
+            request = device_pb2.CheckInRequest()
             request.installed.number = 0
             request.installed.digest = generation(0).digest
-            plan = self.call("CheckIn", request).plan
+            plan = self.call(device, "CheckIn", request).plan
             if not plan.attempt_id:
                 assert time.monotonic() < self.deadline
                 time.sleep(0.3)
@@ -77,13 +81,12 @@ class Storm:
                 (3, device_pb2.OUTCOME_COMMITTED),
             ):
                 report = device_pb2.ReportRequest(
-                    device_id=device_id,
                     attempt_id=plan.attempt_id,
                     sequence=sequence,
                     outcome=outcome,
                     bytes_received=100 * sequence,
                 )
-                self.call("Report", report)
+                self.call(device, "Report", report)
             with self.lock:
                 self.installed[device_id] = 1
 
@@ -104,10 +107,11 @@ def test_a_killed_server_and_a_restarted_database_lose_nothing_and_do_nothing_tw
     with ExitStack() as stack:
         servers = [stack.enter_context(server_process(home.folder, database)) for _ in range(2)]
         storm = Storm([address for _, address in servers])
-        pool = stack.enter_context(ThreadPoolExecutor(12))
+        pool = stack.enter_context(ThreadPoolExecutor(DEVICES))
         first = operations.create(home.registry, "digits", 0)
         operations.start(home, first, utc_now())
-        lives = [pool.submit(storm.live, f"device-{number}") for number in range(DEVICES)]
+        devices = [fleet.enrolled(home, model="digits") for _ in range(DEVICES)]
+        lives = [pool.submit(storm.live, *device) for device in devices]
         add_generation(home, 1)
         made = operations.create(
             home.registry, "digits", 1, parse_phases(["10%", "50%", "100%"]), Policy()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -15,7 +16,9 @@ import pytest
 from diffcodec import ParameterSet, encode, lossless_diff
 from edge_client import EdgeHome, UpdateResult, enroll, update
 from edge_client.address import ServerAddress
+from edge_client.enrollment import Wanted
 from edge_client.errors import UnhealthyError, WithdrawnError
+from edge_client.identity.credential import Credential
 from protos.ota.v1 import device_pb2, device_pb2_grpc
 from server.devices import utc_now
 from server.home import ServerHome
@@ -25,6 +28,8 @@ from server.rollouts.notation import parse_phases
 from server.rollouts.rollout import OnFailure, Policy, Rollout
 from server.rollouts.states import State
 from server.service import DeviceService
+from server.serving import serving
+from tests import fleet
 from tests.integration.served_home import home_with
 from tests.integration.test_serve_process import server_process
 from tests.postgres import PostgresServer
@@ -47,6 +52,7 @@ class Served:
     def __init__(self, home: ServerHome, folder: Path) -> None:
         self.home = home
         self.folder = folder
+        fleet.open_to_all(home)
 
     def roll_out(self, *phases: str, target: int = 1, **policy: object) -> Rollout:
         made = operations.create(
@@ -60,8 +66,13 @@ class Served:
 
     def device(self, name: str, address: str) -> EdgeHome:
         made = EdgeHome(self.folder / name)
-        enroll(made, ServerAddress.parse(address), MODEL, name)
+        self.enroll(made, address)
         return made
+
+    def enroll(self, device: EdgeHome, address: str) -> None:
+        """Also: let it follow another address."""
+        shown = Credential.from_pem((self.home.folder / "ca.pem").read_bytes())
+        enroll(device, ServerAddress.parse(address), Wanted(MODEL, device.path.name), shown)
 
     def now(self, rollout: Rollout) -> Rollout:
         return self.home.registry.rollouts.find(rollout.rollout_id)
@@ -88,19 +99,20 @@ def runs(result: UpdateResult) -> int:
     return result.after.number
 
 
-def fail_as(address: str, device_id: str, installed: EdgeHome, code: str) -> None:
+def fail_as(address: str, device: EdgeHome, code: str) -> None:
     """Take an offer as a device would, and say that it failed."""
-    record = installed.slots.installed()
+    record = device.slots.installed()
     assert record is not None
-    with grpc.insecure_channel(address) as channel:
+    shown = device.identity.credential()
+    credentials = grpc.ssl_channel_credentials(shown.authority, shown.key, shown.certificate)
+    with grpc.secure_channel(address, credentials) as channel:
         stub = device_pb2_grpc.DeviceServiceStub(channel)
-        request = device_pb2.CheckInRequest(device_id=device_id)
+        request = device_pb2.CheckInRequest()
         request.installed.number = record.record.generation.number
         request.installed.digest = record.record.generation.digest
         plan = stub.CheckIn(request, timeout=TIMEOUT_S).plan
         assert plan.rollout_id
         report = device_pb2.ReportRequest(
-            device_id=device_id,
             attempt_id=plan.attempt_id,
             sequence=1,
             outcome=device_pb2.OUTCOME_FAILED,
@@ -135,7 +147,7 @@ def test_devices_that_took_a_bad_generation_before_it_was_known_are_brought_back
         rollout = served.roll_out(on_failure=OnFailure.ROLLBACK, minimum_sample=4)
         assert [runs(update(device)) for device in devices[:2]] == [1, 1]
         for device in devices[2:]:
-            fail_as(address, device.config().device_id, device, "UNHEALTHY")
+            fail_as(address, device, "UNHEALTHY")
         assert served.now(rollout).state is State.PAUSED_THRESHOLD
         until(lambda: served.home.registry.rollouts.undoing(rollout.rollout_id) is not None)
         until(lambda: all(runs(update(device)) == 2 for device in devices[:2]))
@@ -194,24 +206,24 @@ def test_two_servers_over_one_database_take_every_step_once_and_one_of_them_is_k
     urls = {"database": postgres.new_database()}
     home = ServerHome.create(tmp_path / "srv", **urls)
     publish(home, MODEL, snapshot(generation(0)), graph=GRAPH, card=CARD)
-    fleet = Served(home, tmp_path)
+    served = Served(home, tmp_path)
     options = [f"--{name}={url}" for name, url in urls.items()]
     with ExitStack() as stack:
         servers = [stack.enter_context(server_process(home.folder, *options)) for _ in range(2)]
         addresses = [address for _, address in servers]
-        devices = [fleet.device(f"device-{number}", addresses[number % 2]) for number in range(6)]
+        devices = [served.device(f"device-{number}", addresses[number % 2]) for number in range(6)]
         for device in devices:
             update(device)
         publish(home, MODEL, a_little_later(generation(0), 1)[1])
-        rollout = fleet.roll_out("2", "4", "100%", minimum_sample=1, success_threshold=1.0)
+        rollout = served.roll_out("2", "4", "100%", minimum_sample=1, success_threshold=1.0)
         until(lambda: sum(runs(update(device)) for device in devices) >= 2)
-        until(lambda: fleet.now(rollout).progress.phase >= 1)
+        until(lambda: served.now(rollout).progress.phase >= 1)
         servers[0][0].kill()
-        for number, device in enumerate(devices):
-            enroll(device, ServerAddress.parse(addresses[1]), MODEL, f"device-{number}")
+        for device in devices:
+            served.enroll(device, addresses[1])
         until(lambda: sum(runs(update(device)) for device in devices) == 6)
-        until(lambda: fleet.now(rollout).state is State.FINISHED)
-    assert fleet.now(rollout).version == 4  # start, two advances, finish: each once
+        until(lambda: served.now(rollout).state is State.FINISHED)
+    assert served.now(rollout).version == 4  # start, two advances, finish: each once
     assert home.registry.attempt_counts(MODEL)["committed"] == 12
     home.close()
 
@@ -222,19 +234,19 @@ def test_two_servers_take_a_failed_generation_back_once(
     urls = {"database": postgres.new_database()}
     home = ServerHome.create(tmp_path / "srv", **urls)
     publish(home, MODEL, snapshot(generation(0)), graph=GRAPH, card=CARD)
-    fleet = Served(home, tmp_path)
+    served = Served(home, tmp_path)
     options = [f"--{name}={url}" for name, url in urls.items()]
     with ExitStack() as stack:
         addresses = [
             stack.enter_context(server_process(home.folder, *options))[1] for _ in range(2)
         ]
-        devices = [fleet.device(f"device-{number}", addresses[number]) for number in range(2)]
+        devices = [served.device(f"device-{number}", addresses[number]) for number in range(2)]
         for device in devices:
             update(device)
         publish(home, MODEL, a_little_later(generation(0), 1)[1])
-        rollout = fleet.roll_out(on_failure=OnFailure.ROLLBACK, minimum_sample=1)
+        rollout = served.roll_out(on_failure=OnFailure.ROLLBACK, minimum_sample=1)
         update(devices[0])
-        fail_as(addresses[1], devices[1].config().device_id, devices[1], "UNHEALTHY")
+        fail_as(addresses[1], devices[1], "UNHEALTHY")
         until(lambda: home.registry.rollouts.undoing(rollout.rollout_id) is not None)
         until(lambda: runs(update(devices[0])) == 2)
         time.sleep(5)  # two ticks of both
@@ -243,20 +255,20 @@ def test_two_servers_take_a_failed_generation_back_once(
     home.close()
 
 
-def test_a_fleet_that_wakes_at_once_is_told_to_come_again_in_turns(tmp_path: Path) -> None:
+def test_a_fleet_that_wakes_at_once_is_told_to_come_again_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.serving.DeviceService", partial(DeviceService, most_check_ins=2))
     home = home_with(tmp_path / "srv", generations=1)
 
     async def scenario() -> None:
-        server = grpc.aio.server()
-        device_pb2_grpc.add_DeviceServiceServicer_to_server(
-            DeviceService(home.registry, most_check_ins=2), server
-        )
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        _, credential = fleet.enrolled(home, model=MODEL)
+        async with (
+            serving(home, "127.0.0.1:0") as server,
+            grpc.aio.secure_channel(str(server.address), credential.for_channel()) as channel,
+        ):
             stub = device_pb2_grpc.DeviceServiceStub(channel)
-            enrolled = await stub.Enroll(device_pb2.EnrollRequest(model=MODEL), timeout=TIMEOUT_S)
-            request = device_pb2.CheckInRequest(device_id=enrolled.device_id)
+            request = device_pb2.CheckInRequest()
             calls = [stub.CheckIn(request, timeout=TIMEOUT_S) for _ in range(60)]
             answers = await asyncio.gather(*calls, return_exceptions=True)
             refused = [a for a in answers if isinstance(a, grpc.aio.AioRpcError)]
@@ -266,7 +278,6 @@ def test_a_fleet_that_wakes_at_once_is_told_to_come_again_in_turns(tmp_path: Pat
             assert len(hints) > 5
             assert all(5 <= hint <= 60 for hint in hints)
             assert (await stub.CheckIn(request, timeout=TIMEOUT_S)).check_in_after_s > 0
-        await server.stop(None)
 
     asyncio.run(scenario())
     home.close()
