@@ -1,4 +1,4 @@
-"""Many calls answered by one piece of work: what comes in while a batch is worked on makes the next.
+"""Calls answered together: what comes in while a batch is worked on makes the next one.
 
 A call that comes alone is worked on at once, by itself; a fleet that wakes together shares
 transactions, and its cost grows with the number of batches. Nothing waits for a batch to fill.
