@@ -172,7 +172,7 @@ class Identities:
             NotFoundError: no such model.
         """
         with self._transactions.writing() as session:
-            row = session.get(DeviceKeyRow, key_sha256)
+            row = session.get(DeviceKeyRow, key_sha256, with_for_update=True)
             if row is not None and row.state is not KeyState.PREAUTHORIZED:
                 raise ConflictError(f"expected a new key, found {_title(row)}, {row.state} already")
             if model:
