@@ -4,8 +4,7 @@ Metadata is only ever added. A new version names the one that it replaces, and o
 saw the same one the database lets one win: ConflictError tells the other, who looks again.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
@@ -13,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from server.domain import Blob
 from server.errors import ConflictError, NotFoundError
-from server.registry.inserts import add_missing
+from server.registry.inserts import add_blob
 from server.registry.rows import BlobRow, StepRow
 from server.registry.signing_rows import ManifestDiffRow, ManifestRow, MetadataRow
+from server.registry.transactions import Transactions
 from server.signing.records import ManifestRecord, SignedFile, SignedRelease, UnnamedStep
 
 KEPT_VERSIONS = 16
@@ -23,15 +23,12 @@ KEPT_VERSIONS = 16
 a device that was away walks through every one."""
 ROOT = "root"
 
-Transaction = Callable[[], AbstractContextManager[Session]]
-
 
 class SigningRecords:
     """What is signed, over the registry's database; each method is one transaction."""
 
-    def __init__(self, reading: Transaction, writing: Transaction) -> None:
-        self._reading = reading
-        self._writing = writing
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     def latest(self) -> dict[str, SignedFile]:
         """The newest version of every role."""
@@ -40,7 +37,7 @@ class SigningRecords:
             .group_by(MetadataRow.role)
             .subquery()
         )
-        with self._reading() as session:
+        with self._transactions.reading() as session:
             rows = session.scalars(
                 select(MetadataRow).join(
                     newest,
@@ -58,7 +55,7 @@ class SigningRecords:
         query = select(MetadataRow.content).where(MetadataRow.role == role)
         if version:
             query = query.where(MetadataRow.version == version)
-        with self._reading() as session:
+        with self._transactions.reading() as session:
             content = session.scalar(query.order_by(MetadataRow.version.desc()).limit(1))
         if content is None:
             which = f"version {version}" if version else "any version"
@@ -71,7 +68,7 @@ class SigningRecords:
         Raises:
             ConflictError: somebody replaced one of the versions that these replace.
         """
-        with self._writing() as session:
+        with self._transactions.writing() as session:
             add_files(session, files)
 
     def manifests(self, model: str | None = None) -> tuple[ManifestRecord, ...]:
@@ -83,7 +80,7 @@ class SigningRecords:
         )
         if model is not None:
             query = query.where(ManifestRow.model == model)
-        with self._reading() as session:
+        with self._transactions.reading() as session:
             return tuple(
                 ManifestRecord(
                     row.model,
@@ -99,7 +96,7 @@ class SigningRecords:
         query = select(ManifestRow.generation).where(
             ManifestRow.model == model, ManifestRow.revoked_at.is_not(None)
         )
-        with self._reading() as session:
+        with self._transactions.reading() as session:
             return frozenset(session.scalars(query))
 
     def unnamed_steps(self) -> tuple[UnnamedStep, ...]:
@@ -120,7 +117,7 @@ class SigningRecords:
             .where(ManifestDiffRow.diff_sha256.is_(None), ManifestRow.revoked_at.is_(None))
             .order_by(StepRow.step_id)
         )
-        with self._reading() as session:
+        with self._transactions.reading() as session:
             return tuple(
                 UnnamedStep(model, target, Blob(sha256, length))
                 for model, target, sha256, length in session.execute(query)
@@ -132,7 +129,7 @@ class SigningRecords:
         Raises:
             ConflictError: somebody else signed meanwhile.
         """
-        with self._writing() as session:
+        with self._transactions.writing() as session:
             for manifest in manifests:
                 _add_manifest(session, manifest)
             add_files(session, files)
@@ -145,7 +142,7 @@ class SigningRecords:
         Raises:
             ConflictError: somebody else signed meanwhile.
         """
-        with self._writing() as session:
+        with self._transactions.writing() as session:
             session.execute(
                 update(ManifestRow)
                 .where(
@@ -208,7 +205,7 @@ def _forget_oldest(session: Session, role: str) -> None:
 
 
 def _add_manifest(session: Session, manifest: ManifestRecord) -> None:
-    add_missing(session, BlobRow, sha256=manifest.blob.sha256, length=manifest.blob.length)
+    add_blob(session, manifest.blob)
     session.add(
         ManifestRow(
             model=manifest.model,

@@ -256,7 +256,7 @@ def test_bytes_count_once_in_the_month_of_their_report(
     next_month = TIME + timedelta(days=31)
     assert registry.rollouts.surroundings("one", "digits", next_month).used_bytes == 0
     registry.report(report("first", 4, Outcome.COMMITTED, spent=450), next_month)
-    with registry._reading() as session:
+    with registry.reading() as session:
         rows = session.execute(
             select(MonthlyBytesRow.month, MonthlyBytesRow.bytes_spent).order_by(
                 MonthlyBytesRow.month
