@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from server.devices import utc_now
+from server.clock import utc_now
 from server.errors import HomeError, RequestError
 from server.home import ServerHome
 from server.identity.authority import CREDENTIAL_NAME, write_secret

@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.ota.v1 import operator_pb2, operator_pb2_grpc
-from server.devices import utc_now
+from server.clock import utc_now
 from server.errors import NotFoundError, RemoteError, RequestError, SettingError
 from server.home import ServerHome
 from server.identity.authority import read_client_file

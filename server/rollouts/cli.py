@@ -14,7 +14,7 @@ from rich.live import Live
 
 from diffcodec import parse_size
 from diffcodec.errors import CodecError
-from server.devices import utc_now
+from server.clock import utc_now
 from server.errors import RolloutError
 from server.home import ServerHome
 from server.registry import Registry
