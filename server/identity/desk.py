@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -158,11 +158,8 @@ class RemoteDesk:
 @contextmanager
 def at_home(folder: Path, database: str | None, store: str | None) -> Iterator[Desk]:
     """The desk of a home."""
-    opened = ServerHome.open(folder, database=database, store=store)
-    try:
-        yield LocalDesk(Identities(opened.registry))
-    finally:
-        opened.close()
+    with closing(ServerHome.open(folder, database=database, store=store)) as home:
+        yield LocalDesk(Identities(home.registry))
 
 
 @contextmanager
