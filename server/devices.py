@@ -5,12 +5,12 @@ the service runs these in threads.
 """
 
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from random import Random, SystemRandom
 
 from diffcodec import Coder
+from server.clock import Clock, utc_now
 from server.domain import (
     EVERY_DEVICE,
     Attempt,
@@ -26,13 +26,7 @@ from server.registry.rollouts import Surroundings
 from server.rollouts.assignment import Assignment, assignment_of
 from server.rollouts.conditions import Case, Deferral, Reason, deferral_of
 from server.rollouts.pacing import come_again_s
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """The clock that the server runs by."""
-    return datetime.now(UTC)
+from server.rollouts.ticking import judge
 
 
 @dataclass(frozen=True)
@@ -47,8 +41,8 @@ class Installed:
 class Answer:
     """What a device that checks in is told: the newest generation and what to do, if anything.
 
-    `deferral` says why it must wait though there is something for it, and `come_again_s` when to
-    check in next.
+    `head` is the newest that was not revoked, `deferral` says why the device must wait though there
+    is something for it, and `come_again_s` when to check in next.
     """
 
     head: int | None
@@ -90,15 +84,12 @@ def check_in(
     """
     device = registry.device(device_id)
     running = _recognise(registry, device.model, installed)
-    head = _offered(registry, device.model)
+    offered = _offered(registry, device.model)
     time = now()
     base = running.number if running is not None else None
     around = registry.rollouts.surroundings(device_id, device.model, time)
     member = replace(around.member, installed=base)
-    newest = head.number if head is not None else None
-    assignment = assignment_of(
-        member, around.rollouts, newest, registry.signing.revoked(device.model)
-    )
+    assignment = assignment_of(member, around.rollouts, offered)
     plan = deferral = None
     if assignment is not None:
         plan = _plan(registry, device.model, running, assignment, held, coders)
@@ -110,26 +101,34 @@ def check_in(
         deferral = Deferral(
             Reason.IN_FLIGHT, "as many devices are being updated as may be, or the rollout stopped"
         )
-    return Answer(newest, plan, deferral, come_again_s(deferral, time, random or SystemRandom()))
+    head = offered[-1] if offered else None
+    return Answer(head, plan, deferral, come_again_s(deferral, time, random or SystemRandom()))
 
 
 def report(registry: Registry, report: Report, now: Clock = utc_now) -> AttemptState:
     """Record what a device says about an attempt; repeating it changes nothing.
 
+    A failure is judged at once, not at the next tick.
+
     Raises:
         NotFoundError: the device has no such attempt.
+        ConflictError: another report moved the attempt meanwhile.
     """
-    return registry.report(report, now())
+    time = now()
+    state = registry.report(report, time)
+    if state is AttemptState.FAILED:
+        judge(registry, report.attempt_id, time)
+    return state
 
 
-def _offered(registry: Registry, model: str) -> Generation | None:
-    """The newest generation that was not revoked."""
+def _offered(registry: Registry, model: str) -> tuple[int, ...]:
+    """The generations that devices may install, oldest first: all but the revoked ones."""
     head = registry.head(model)
+    if head is None:
+        return ()
     revoked = registry.signing.revoked(model)
-    if head is None or head.number not in revoked:
-        return head
-    offered = [g for g in registry.generations(model) if g.number not in revoked]
-    return offered[-1] if offered else None
+    # Generations are numbered without a gap.
+    return tuple(number for number in range(head.number + 1) if number not in revoked)
 
 
 def _recognise(registry: Registry, model: str, installed: Installed | None) -> Generation | None:

@@ -15,10 +15,10 @@ share them, each with a copy of the keys.
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from server.artifacts import ArtifactStore, create_store, open_store
+from server.clock import utc_now
 from server.errors import ConflictError, HomeError
 from server.identity.authority import Authority
 from server.identity.fleet import found, open_authority
@@ -87,7 +87,7 @@ class ServerHome:
             found(
                 folder,
                 registry,
-                datetime.now(UTC),
+                utc_now(),
                 names=names,
                 policy=enrolment,
                 new_authority=new_authority,
@@ -132,7 +132,7 @@ class ServerHome:
         self.registry.close()
 
     def _sign_what_is_unsigned(self) -> None:
-        now = datetime.now(UTC)
+        now = utc_now()
         if not ceremonies.is_founded(self.registry):
             with suppress(ConflictError):  # another home of this registry was faster
                 ceremonies.found(self.registry, self.keys, now)

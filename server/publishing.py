@@ -27,7 +27,7 @@ from diffcodec import (
     lossless_diff,
     read_header,
 )
-from server.devices import Clock, utc_now
+from server.clock import Clock, utc_now
 from server.direct import chain_between, direct_diff
 from server.domain import EVERY_DEVICE, LONGEST_NAME, Blob, Generation, Step
 from server.errors import ConflictError, PublishError

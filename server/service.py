@@ -48,7 +48,6 @@ from server.errors import (
 )
 from server.identity.caller import caller_device
 from server.registry import Registry
-from server.rollouts.ticking import judge
 from server.signing.online import OnlineSigner
 
 log = logging.getLogger(__name__)
@@ -143,7 +142,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             report = _report_from(request, caller_device(request.device_id))
             state = None
             if report is not None:
-                state = await asyncio.to_thread(_record, self._registry, report)
+                state = await asyncio.to_thread(devices.report, self._registry, report)
                 log.info(
                     "attempt %s: report %d says %s %s, now %s",
                     report.attempt_id,
@@ -215,14 +214,6 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
                 )
             for at in range(0, len(block), CHUNK_BYTES):
                 yield block[at : at + CHUNK_BYTES]
-
-
-def _record(registry: Registry, report: Report) -> AttemptState:
-    """Hear a report; a failure is judged at once, not at the next tick."""
-    state = devices.report(registry, report)
-    if state is AttemptState.FAILED:
-        judge(registry, report.attempt_id, devices.utc_now())
-    return state
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from diffcodec import LayoutError, encode, lossless_diff
-from server.devices import Clock, utc_now
+from server.clock import Clock, utc_now
 from server.domain import Blob, Generation
 from server.errors import PublishError
 from server.home import ServerHome

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from protos.ota.v1 import device_pb2, device_pb2_grpc
-from server.devices import utc_now
+from server.clock import utc_now
 from server.domain import AttemptState
 from server.home import ServerHome
 from server.rollouts import operations

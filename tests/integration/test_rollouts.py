@@ -20,7 +20,7 @@ from edge_client.enrollment import Wanted
 from edge_client.errors import UnhealthyError, WithdrawnError
 from edge_client.identity.credential import Credential
 from protos.ota.v1 import device_pb2, device_pb2_grpc
-from server.devices import utc_now
+from server.clock import utc_now
 from server.home import ServerHome
 from server.publishing import publish
 from server.rollouts import operations

@@ -22,7 +22,7 @@ from server.home import ServerHome
 from server.rollouts import operations
 from server.rollouts.notation import parse_phases
 from server.rollouts.rollout import Rollout
-from server.rollouts.ticking import judge, tick
+from server.rollouts.ticking import tick
 from tests.integration.served_home import home_with
 from tests.unit.server.rollouts.values import policy
 from tests.unit.server.values import TIME
@@ -96,8 +96,6 @@ class Fleet:
         state = devices.report(self.home.registry, said, lambda: self.now)
         if outcome is Outcome.COMMITTED:
             self.installed[name] = self.home.registry.attempt(attempt_id).target
-        if state is AttemptState.FAILED:
-            judge(self.home.registry, attempt_id, self.now)
         return state
 
     def update(self, name: str, outcome: Outcome = Outcome.COMMITTED, code: str = "") -> bool:
