@@ -3,6 +3,8 @@
 Functions over a session, for every part of the registry that counts attempts or ends them.
 """
 
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
@@ -91,16 +93,21 @@ def counts(session: Session, rollout: Rollout) -> Counts:
     return Counts(*map(int, found))
 
 
-def tries(session: Session, device_id: str) -> dict[str, int]:
-    """Attempts that a device ended without success, by rollout."""
+def tries(session: Session, device_ids: Collection[str]) -> Mapping[str, Mapping[str, int]]:
+    """Attempts that devices ended without success, by device and rollout."""
     # Who checks in has given up what it began.
     given_up = or_(TRIED, AttemptRow.state == AttemptState.STARTED)
     rows = session.execute(
-        select(AttemptRow.rollout_id, func.count())
-        .where(AttemptRow.device_id == device_id, AttemptRow.rollout_id.is_not(None), given_up)
-        .group_by(AttemptRow.rollout_id)
+        select(AttemptRow.device_id, AttemptRow.rollout_id, func.count())
+        .where(
+            AttemptRow.device_id.in_(device_ids), AttemptRow.rollout_id.is_not(None), given_up
+        )
+        .group_by(AttemptRow.device_id, AttemptRow.rollout_id)
     )
-    return {str(row[0]): row[1] for row in rows}
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for device_id, rollout_id, count in rows:
+        found[device_id][str(rollout_id)] = count
+    return found
 
 
 def _any(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -2,19 +2,18 @@
 
 Mixed into server.registry.Registry:
 
-    >>> registry.check_in(device_id, installed=3, attempt=None, now=now)
+    >>> registry.device("kitchen").installed
+    3
 """
 
 from datetime import datetime
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from server.domain import Attempt, AttemptState, Device, EndCode, Report, next_state
+from server.domain import Attempt, AttemptState, Device, Report, next_state
 from server.errors import ConflictError, NotFoundError
-from server.registry.attempts import end_open
 from server.registry.members import add_bytes, require_device
-from server.registry.rollouts import admits
 from server.registry.rows import AttemptRow, DeviceRow, ModelRow, ReportRow
 from server.registry.transactions import Transactions
 
@@ -59,56 +58,6 @@ class DeviceRecords(Transactions):
                 row.installed,
                 row.decommissioned_at,
             )
-
-    def check_in(
-        self, device_id: str, installed: int | None, attempt: Attempt | None, now: datetime
-    ) -> bool:
-        """Record what a device runs, end what it gave up, and open its new attempt.
-
-        A device that checks in without having reached the target of an open attempt has given
-        that attempt up (it restarted, or never got the answer): SUPERSEDED. One that runs the
-        target has COMMITTED it, even if the report that says so is lost; should it come late, it
-        is recorded with its bytes and moves nothing.
-
-        Args:
-            device_id: Who checks in.
-            installed: What it runs, proven by its digest; None for nothing.
-            attempt: What it is told to do, if anything.
-            now: The time.
-
-        Returns:
-            Whether the attempt was opened: a rollout may have been stopped meanwhile, or have as
-            many under way as it may. True where there was none to open.
-        """
-        with self.writing() as session:
-            session.execute(
-                update(DeviceRow)
-                .where(DeviceRow.device_id == device_id)
-                .values(installed=installed, seen_at=now)
-            )
-            own = AttemptRow.device_id == device_id
-            reached = AttemptRow.target == installed
-            end_open(session, AttemptState.COMMITTED, None, now, own, reached)
-            # What a device began and gave up counts as a try; what it never began does not.
-            began = AttemptRow.state == AttemptState.STARTED
-            code = case((began, EndCode.RESTARTED.value))
-            end_open(session, AttemptState.SUPERSEDED, code, now, own)
-            if attempt is None:
-                return True
-            if not admits(session, attempt):
-                return False
-            session.add(
-                AttemptRow(
-                    attempt_id=attempt.attempt_id,
-                    device_id=attempt.device_id,
-                    base=attempt.base,
-                    target=attempt.target,
-                    state=attempt.state,
-                    created_at=attempt.created_at,
-                    rollout_id=attempt.rollout_id,
-                )
-            )
-            return True
 
     def attempt(self, attempt_id: str) -> Attempt:
         """One attempt.

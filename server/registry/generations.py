@@ -8,7 +8,7 @@ Mixed into server.registry.Registry:
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from server.domain import Blob, Generation, Model, Step
@@ -32,12 +32,7 @@ class GenerationRecords(Transactions):
     def generations(self, model: str) -> tuple[Generation, ...]:
         """All generations of a model in order; none where the model is not known."""
         with self.reading() as session:
-            rows = session.scalars(
-                select(GenerationRow)
-                .where(GenerationRow.model == model)
-                .order_by(GenerationRow.number)
-            )
-            return tuple(_generation(session, row) for row in rows)
+            return generations_of(session, model)
 
     def generation(self, model: str, number: int) -> Generation:
         """One generation.
@@ -65,21 +60,7 @@ class GenerationRecords(Transactions):
     def steps(self, model: str) -> tuple[Step, ...]:
         """Every diff and snapshot of a model, oldest first."""
         with self.reading() as session:
-            rows = session.execute(
-                select(StepRow, GenerationRow.digest, BlobRow.length)
-                .join(
-                    GenerationRow,
-                    (GenerationRow.model == StepRow.model)
-                    & (GenerationRow.number == StepRow.target),
-                )
-                .join(BlobRow, BlobRow.sha256 == StepRow.diff_sha256)
-                .where(StepRow.model == model)
-                .order_by(StepRow.step_id)
-            )
-            return tuple(
-                Step(step.base, step.target, digest, Blob(step.diff_sha256, length), step.coders)
-                for step, digest, length in rows
-            )
+            return steps_of(session, model)
 
     def blob(self, sha256: bytes) -> Blob:
         """A blob that some generation or step names.
@@ -138,6 +119,38 @@ class GenerationRecords(Transactions):
         """Add a diff between two generations that exist; one that is there already stays."""
         with self.writing() as session:
             _add_step(session, model, step)
+
+
+def generations_of(session: Session, model: str) -> tuple[Generation, ...]:
+    """All generations of a model in order."""
+    named = (GenerationRow.snapshot_sha256, GenerationRow.graph_sha256, GenerationRow.card_sha256)
+    # Asked for at once: one by one they would be a query for each blob.
+    blobs = select(BlobRow).join(GenerationRow, or_(*(BlobRow.sha256 == one for one in named)))
+    kept = session.scalars(blobs.where(GenerationRow.model == model)).unique().all()
+    rows = session.scalars(
+        select(GenerationRow).where(GenerationRow.model == model).order_by(GenerationRow.number)
+    )
+    found = tuple(_generation(session, row) for row in rows)
+    del kept  # until here: a session forgets rows that nobody holds
+    return found
+
+
+def steps_of(session: Session, model: str) -> tuple[Step, ...]:
+    """Every diff and snapshot of a model, oldest first."""
+    rows = session.execute(
+        select(StepRow, GenerationRow.digest, BlobRow.length)
+        .join(
+            GenerationRow,
+            (GenerationRow.model == StepRow.model) & (GenerationRow.number == StepRow.target),
+        )
+        .join(BlobRow, BlobRow.sha256 == StepRow.diff_sha256)
+        .where(StepRow.model == model)
+        .order_by(StepRow.step_id)
+    )
+    return tuple(
+        Step(step.base, step.target, digest, Blob(step.diff_sha256, length), step.coders)
+        for step, digest, length in rows
+    )
 
 
 def _blob(session: Session, sha256: bytes) -> Blob:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from server.domain import Report
@@ -36,33 +36,25 @@ def settings_of(session: Session, device_id: str) -> tuple[Channel, int | None]:
     return (row.channel, row.monthly_bytes) if row is not None else (Channel.STABLE, None)
 
 
-def attributes_by_device(session: Session, model: str) -> Mapping[str, Mapping[str, str]]:
-    """The attributes of every device of a model that has any."""
+def attributes_by_device(
+    session: Session, wanted: ColumnElement[bool]
+) -> Mapping[str, Mapping[str, str]]:
+    """The attributes of devices, by key; of those that have any.
+
+    Args:
+        session: The transaction.
+        wanted: Which rows of devices.
+    """
     found: dict[str, dict[str, str]] = defaultdict(dict)
     rows = session.scalars(
         select(DeviceAttributeRow)
         .join(DeviceRow, DeviceRow.device_id == DeviceAttributeRow.device_id)
-        .where(DeviceRow.model == model)
+        .where(wanted)
+        .order_by(DeviceAttributeRow.key)
     )
     for row in rows:
         found[row.device_id][row.key] = row.value
     return found
-
-
-def attributes_of(session: Session, device_id: str) -> dict[str, str]:
-    """The attributes of one device, by key."""
-    rows = session.scalars(
-        select(DeviceAttributeRow)
-        .where(DeviceAttributeRow.device_id == device_id)
-        .order_by(DeviceAttributeRow.key)
-    )
-    return {row.key: row.value for row in rows}
-
-
-def spent_bytes(session: Session, device_id: str, now: datetime) -> int:
-    """What a device reported to have spent this month."""
-    row = session.get(MonthlyBytesRow, (device_id, _month(now)))
-    return row.bytes_spent if row is not None else 0
 
 
 def add_bytes(session: Session, report: Report, now: datetime) -> None:
@@ -77,7 +69,7 @@ def add_bytes(session: Session, report: Report, now: datetime) -> None:
         )
     )
     more = max(0, spent - (before or 0))
-    values = {"device_id": report.device_id, "month": _month(now), "bytes_spent": more}
+    values = {"device_id": report.device_id, "month": month_of(now), "bytes_spent": more}
     session.execute(
         insert(session, MonthlyBytesRow)
         .values(**values)
@@ -88,5 +80,6 @@ def add_bytes(session: Session, report: Report, now: datetime) -> None:
     )
 
 
-def _month(now: datetime) -> date:
+def month_of(now: datetime) -> date:
+    """The first day of the month, in UTC, that bytes are counted in."""
     return now.astimezone(UTC).date().replace(day=1)

@@ -11,6 +11,7 @@ nothing.
 from sqlalchemy import Engine
 
 from server.registry import database
+from server.registry.check_ins import CheckInRecords
 from server.registry.devices import DeviceRecords
 from server.registry.generations import GenerationRecords
 from server.registry.rollouts import RolloutRecords
@@ -23,12 +24,14 @@ class Registry(GenerationRecords, DeviceRecords):
 
     Attributes:
         actor: Who changes it, for the audit log.
+        check_ins: What check-ins are decided by, and what they leave behind.
         rollouts: Rollouts, and what they know of devices.
         signing: Metadata, manifests, revocations.
     """
 
     def __init__(self, engine: Engine, actor: str | None = None) -> None:
         super().__init__(engine, actor)
+        self.check_ins = CheckInRecords(self)
         self.rollouts = RolloutRecords(self)
         self.signing = SigningRecords(self)
 

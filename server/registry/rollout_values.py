@@ -12,6 +12,9 @@ from server.rollouts.notation import parse_windows, windows_text
 from server.rollouts.rollout import Phase, Policy, Progress, Rollout
 
 
+OLDEST_FIRST = select(RolloutRow).order_by(RolloutRow.created_at, RolloutRow.rollout_id)
+
+
 def fixed_values(rollout: Rollout) -> dict[str, Any]:
     """What never changes of a rollout, as columns."""
     policy = rollout.policy

@@ -35,28 +35,6 @@ from server.registry.transactions import Transactions
 from server.rollouts.rollout import Channel, Counts, Member, Rollout
 from server.rollouts.states import OFFERING, State
 
-OLDEST_FIRST = select(RolloutRow).order_by(RolloutRow.created_at, RolloutRow.rollout_id)
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a check-in is decided by, beside what the device says.
-
-    Attributes:
-        rollouts: Those of the device's model that may offer something, and the first one; oldest
-            first. Empty where the model never had one.
-        member: The device; `installed` is what it ran when it was last heard of.
-        budget_bytes: Its own monthly budget; None: it has none.
-        used_bytes: What it reported this month.
-        tries: Attempts that it ended without success, by rollout.
-    """
-
-    rollouts: tuple[Rollout, ...]
-    member: Member
-    budget_bytes: int | None = None
-    used_bytes: int = 0
-    tries: Mapping[str, int] = field(default_factory=dict)
-
 
 class RolloutRecords:
     """Rollouts in the registry's database."""
@@ -223,7 +201,7 @@ class RolloutRecords:
     def population(self, model: str) -> tuple[Member, ...]:
         """Every device of a model that is not decommissioned."""
         with self._transactions.reading() as session:
-            attributes = attributes_by_device(session, model)
+            attributes = attributes_by_device(session, DeviceRow.model == model)
             rows = session.execute(
                 select(DeviceRow.device_id, DeviceRow.installed, DeviceSettingRow.channel)
                 .outerjoin(DeviceSettingRow, DeviceSettingRow.device_id == DeviceRow.device_id)
@@ -232,21 +210,6 @@ class RolloutRecords:
             return tuple(
                 Member(name, channel or Channel.STABLE, attributes.get(name, {}), installed)
                 for name, installed, channel in rows
-            )
-
-    def surroundings(self, device_id: str, model: str, now: datetime) -> Surroundings:
-        """What a device's check-in is decided by."""
-        with self._transactions.reading() as session:
-            channel, budget_bytes = settings_of(session, device_id)
-            rollouts = _offering(session, model)
-            if not rollouts and budget_bytes is None:
-                return Surroundings((), Member(device_id, channel))
-            return Surroundings(
-                rollouts,
-                Member(device_id, channel, attributes_of(session, device_id)),
-                budget_bytes,
-                spent_bytes(session, device_id, now),
-                tries(session, device_id) if rollouts else {},
             )
 
     def member(self, device_id: str) -> tuple[Member, int | None]:
@@ -258,8 +221,9 @@ class RolloutRecords:
         with self._transactions.reading() as session:
             device = require_device(session, device_id)
             channel, budget_bytes = settings_of(session, device_id)
-            found = attributes_of(session, device_id)
-            return Member(device_id, channel, found, device.installed), budget_bytes
+            found = attributes_by_device(session, DeviceRow.device_id == device_id)
+            attributes = found.get(device_id, {})
+            return Member(device_id, channel, attributes, device.installed), budget_bytes
 
     def set_up(self, member: Member, budget_bytes: int | None) -> None:
         """Replace channel, attributes and monthly budget of a device.
@@ -281,32 +245,3 @@ class RolloutRecords:
                 DeviceAttributeRow(device_id=member.device_id, key=key, value=value)
                 for key, value in member.attributes.items()
             )
-
-
-def admits(session: Session, attempt: Attempt) -> bool:
-    """Whether the rollout of an attempt lets it begin, in the transaction that would begin it.
-
-    The row stays locked until that ends, so a rollout that stops sees every attempt it let begin.
-    """
-    if attempt.rollout_id is None:
-        return True
-    wanted = RolloutRow.rollout_id == attempt.rollout_id
-    limit = session.scalars(select(RolloutRow.maximum_in_flight).where(wanted)).one()
-    # Where attempts are counted they come one by one; otherwise they only keep the state.
-    locked = select(RolloutRow).where(wanted).with_for_update(read=limit is None)
-    if not session.scalars(locked).one().state.is_offering:
-        return False
-    if limit is None:
-        return True
-    under_way = select(func.count()).where(AttemptRow.rollout_id == attempt.rollout_id, IS_OPEN)
-    return session.scalars(under_way).one() < limit
-
-
-def _offering(session: Session, model: str) -> tuple[Rollout, ...]:
-    """The rollouts of a model that may offer something, and its first one."""
-    ordered = OLDEST_FIRST.where(RolloutRow.model == model)
-    first = session.scalar(ordered.where(RolloutRow.undoes.is_(None)).limit(1))
-    if first is None:
-        return ()
-    wanted = or_(RolloutRow.state.in_(OFFERING), RolloutRow.rollout_id == first.rollout_id)
-    return rollouts_of(session, session.scalars(ordered.where(wanted)))

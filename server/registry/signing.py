@@ -91,14 +91,6 @@ class SigningRecords:
                 for row, length in session.execute(query)
             )
 
-    def revoked(self, model: str) -> frozenset[int]:
-        """The generations of a model that must not be installed any more."""
-        query = select(ManifestRow.generation).where(
-            ManifestRow.model == model, ManifestRow.revoked_at.is_not(None)
-        )
-        with self._transactions.reading() as session:
-            return frozenset(session.scalars(query))
-
     def unnamed_steps(self) -> tuple[UnnamedStep, ...]:
         """Every diff to a generation that has a manifest which does not name it."""
         query = (
@@ -153,6 +145,17 @@ class SigningRecords:
                 .values(revoked_at=now)
             )
             add_files(session, files)
+
+
+def revoked(session: Session, model: str) -> frozenset[int]:
+    """The generations of a model that must not be installed any more."""
+    return frozenset(
+        session.scalars(
+            select(ManifestRow.generation).where(
+                ManifestRow.model == model, ManifestRow.revoked_at.is_not(None)
+            )
+        )
+    )
 
 
 def add_release(session: Session, release: SignedRelease) -> None:
