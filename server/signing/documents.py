@@ -6,9 +6,7 @@ ones, as TUF demands. JSON is compact: devices pay for every byte.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from securesystemslib.signer import CryptoSigner, Key
@@ -45,9 +43,6 @@ from server.signing.roles import (
 
 Document = TypeVar("Document", Root, Timestamp, Snapshot, Targets)
 NOTHING = b""
-PARSED_FILES = 32
-"""Kept in memory: whether something is due is asked for every device that comes, and reading JSON
-costs more than all else in it."""
 
 KEYS_OF_ROOT = (ROOT, TARGETS, SNAPSHOT, TIMESTAMP)
 LISTED_IN_SNAPSHOT = (TARGETS, RELEASES, ROUTES)
@@ -125,12 +120,11 @@ def signed(
 
     Args:
         role: Whose it is.
-        document: What to sign.
+        document: What to sign; it is changed.
         signers: One a key; the root is signed by the old root's key as well.
         previous: What it replaces.
         now: The time.
     """
-    document = copy(document)  # it may be one that was read, and is kept
     replaces = previous.version if previous is not None else 0
     document.version = replaces + 1
     if role != ROOT:
@@ -144,8 +138,8 @@ def signed(
 
 
 def read(kind: type[Document], file: SignedFile) -> Document:
-    """What a file of ours says; not to be changed."""
-    document = _parsed(file.content).signed
+    """What a file of ours says."""
+    document = Metadata.from_bytes(file.content).signed
     if not isinstance(document, kind):
         raise TypeError(f"expected {kind.__name__}, found {type(document).__name__}")
     return document
@@ -160,17 +154,12 @@ def keyids_of(role: str, files: Mapping[str, SignedFile]) -> list[str]:
 
 def is_signed_by(file: SignedFile, keyids: Iterable[str]) -> bool:
     """Whether a file has the signature of one of these keys."""
-    return any(keyid in _parsed(file.content).signatures for keyid in keyids)
+    return any(keyid in Metadata.from_bytes(file.content).signatures for keyid in keyids)
 
 
 def is_due(file: SignedFile, now: datetime) -> bool:
     """Whether half of its time is over: it is signed again long before it expires."""
     return file.expires_at - now < LIFETIMES[file.role] / 2
-
-
-@lru_cache(PARSED_FILES)
-def _parsed(content: bytes) -> Metadata[Any]:
-    return Metadata.from_bytes(content)
 
 
 def _target(path: str, blob: Blob) -> TargetFile:
