@@ -16,8 +16,8 @@ from server.commands.options import (
     StoreOption,
     open_home,
 )
+from server.durable import write_secret
 from server.errors import HomeError
-from server.identity.authority import write_secret
 from server.identity.certificates import Role, key_sha256
 from server.identity.keys import require_device_id
 from server.registry.operators import Operator, Operators

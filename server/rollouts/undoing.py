@@ -140,12 +140,14 @@ def _require_base(rollout: Rollout) -> int:
 
 
 def _carrier(home: ServerHome, rollout: Rollout) -> Generation | None:
-    """A generation after the target that has the base's weights already."""
+    """A generation after the target that has the base's weights already, and may be installed."""
+    revoked = home.registry.signing.revoked(rollout.model)
     base = home.registry.generation(rollout.model, _require_base(rollout))
     found = [
         generation
         for generation in home.registry.generations(rollout.model)
         if generation.number > rollout.target
+        and generation.number not in revoked
         and (generation.digest, generation.graph, generation.card)
         == (base.digest, base.graph, base.card)
     ]

@@ -16,7 +16,6 @@ from tuf.api.metadata import DelegatedRole, Root, Targets
 
 from server.errors import ConflictError
 from server.registry import Registry
-from server.signing import keyring as keyrings
 from server.signing.documents import (
     KEYS_OF_ROOT,
     keyids_of,
@@ -73,8 +72,7 @@ def found(registry: Registry, keys: Keyring, now: datetime) -> None:
         registry.signing.add([*files.values(), *online])
     except ConflictError:
         for role, signer in signers.items():
-            name = f"{role}-{signer.public_key.keyid[: keyrings.SHOWN_ID]}.pem"
-            keyrings.remove(keys.folder_of(role) / name)
+            keys.remove(role, signer.public_key.keyid)
         raise
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from diffcodec import apply, decode
+from server.clock import utc_now
 from server.devices import Installed, check_in
 from server.domain import Device
 from server.errors import ConflictError, NotFoundError, PublishError
@@ -17,6 +18,7 @@ from server.rollouts.rollout import OnFailure, Policy
 from server.rollouts.states import Event, State
 from server.rollouts.ticking import tick
 from server.rollouts.undoing import roll_back, take_back
+from server.signing import releasing
 from tests.unit.server.models import CARD, exact, snapshot, sparse, weights
 from tests.unit.server.values import TIME
 
@@ -116,6 +118,16 @@ def test_one_that_commits_the_failed_generation_late_is_taken_back_too(home: Ser
     assert undo is not None
     assert undo.state in (State.RUNNING, State.FINISHED)
     assert plan_for(home, "late", 2).target.number == 3
+
+
+def test_a_revoked_generation_with_the_old_weights_takes_nobody_back(home: ServerHome) -> None:
+    enrolled(home, "took", 2)
+    failed(home)
+    carrier = roll_back(home, "digits", 1)
+    releasing.revoke(home.registry, home.keys, "digits", [carrier.number], utc_now())
+    tick(home, TIME)
+    plan = plan_for(home, "took", 2)
+    assert (plan.target.number, plan.target.digest) == (4, carrier.digest)
 
 
 def test_taking_back_twice_publishes_once(home: ServerHome) -> None:
