@@ -2,7 +2,8 @@
 
     >>> registry.rollouts.swap(seen, changed)      # ConflictError where somebody else was faster
 
-A change names the version that it saw, so that of any number of servers one makes it.
+A change names the version that it saw, so that of any number of servers one makes it. What
+operators and servers change is in the audit log; what attempts and reports change is not.
 """
 
 from collections.abc import Collection, Mapping
@@ -89,6 +90,15 @@ class RolloutRecords:
                 GroupRow(rollout_id=rollout.rollout_id, key=key, value=value)
                 for key, value in rollout.groups
             )
+            details = {
+                "model": rollout.model,
+                "target": rollout.target,
+                "channel": rollout.channel,
+                "undoes": rollout.undoes,
+            }
+            self._transactions.record(
+                session, "rollout.create", rollout.rollout_id, details, rollout.created_at
+            )
 
     def find(self, name: str) -> Rollout:
         """A rollout by its id, or by the first digits of it.
@@ -147,6 +157,13 @@ class RolloutRecords:
             if changed.state.withdraws:
                 own = AttemptRow.rollout_id == seen.rollout_id
                 end_open(session, AttemptState.SUPERSEDED, EndCode.WITHDRAWN, now, own)
+            details = {
+                "before": seen.state,
+                "after": changed.state,
+                "phase": changed.progress.phase,
+                "reason": changed.progress.reason,
+            }
+            self._transactions.record(session, "rollout.change", seen.rollout_id, details, now)
         return replace(changed, version=seen.version + 1)
 
     # ---- attempts of rollouts
@@ -261,14 +278,20 @@ class RolloutRecords:
             found = attributes_of(session, device_id)
             return Member(device_id, channel, found, device.installed), budget_bytes
 
-    def set_up(self, member: Member, budget_bytes: int | None) -> None:
-        """Replace channel, attributes and monthly budget of a device.
+    def set_up(self, member: Member, budget_bytes: int | None, now: datetime) -> None:
+        """Replace channel, attributes and monthly budget of a device; as they are is no change.
 
         Raises:
             NotFoundError: it was never enrolled here.
         """
         with self._transactions.writing() as session:
             require_device(session, member.device_id)
+            before = (
+                *settings_of(session, member.device_id),
+                attributes_of(session, member.device_id),
+            )
+            if before == (member.channel, budget_bytes, dict(member.attributes)):
+                return
             session.merge(
                 DeviceSettingRow(
                     device_id=member.device_id, channel=member.channel, monthly_bytes=budget_bytes
@@ -281,6 +304,12 @@ class RolloutRecords:
                 DeviceAttributeRow(device_id=member.device_id, key=key, value=value)
                 for key, value in member.attributes.items()
             )
+            details = {
+                "channel": member.channel,
+                "attributes": dict(member.attributes),
+                "monthly_bytes": budget_bytes,
+            }
+            self._transactions.record(session, "device.set", member.device_id, details, now)
 
 
 def admits(session: Session, attempt: Attempt) -> bool:

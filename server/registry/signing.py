@@ -4,7 +4,7 @@ Metadata is only ever added. A new version names the one that it replaces, and o
 saw the same one the database lets one win: ConflictError tells the other, who looks again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
@@ -63,13 +63,26 @@ class SigningRecords:
         return content
 
     def add(self, files: Iterable[SignedFile]) -> None:
-        """Add new versions, all or none.
+        """Add new versions that servers sign by themselves, all or none.
 
         Raises:
             ConflictError: somebody replaced one of the versions that these replace.
         """
         with self._transactions.writing() as session:
             add_files(session, files)
+
+    def change(
+        self, action: str, roles: Sequence[str], files: Sequence[SignedFile], now: datetime
+    ) -> None:
+        """Add new versions, all or none, and tell the audit log what was done to which roles.
+
+        Raises:
+            ConflictError: somebody replaced one of the versions that these replace.
+        """
+        with self._transactions.writing() as session:
+            add_files(session, files)
+            signed = {file.role: file.version for file in files}
+            self._transactions.record(session, action, ",".join(roles), signed, now)
 
     def manifests(self, model: str | None = None) -> tuple[ManifestRecord, ...]:
         """The manifests of one model, or of all, by model and generation."""
@@ -143,7 +156,7 @@ class SigningRecords:
             ConflictError: somebody else signed meanwhile.
         """
         with self._transactions.writing() as session:
-            session.execute(
+            revoked = session.scalars(
                 update(ManifestRow)
                 .where(
                     ManifestRow.model == model,
@@ -151,7 +164,12 @@ class SigningRecords:
                     ManifestRow.revoked_at.is_(None),
                 )
                 .values(revoked_at=now)
+                .returning(ManifestRow.generation)
             )
+            for number in sorted(revoked):
+                self._transactions.record(
+                    session, "generation.revoke", f"{model} {number}", {}, now
+                )
             add_files(session, files)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from diffcodec import parse_size
 from diffcodec.errors import CodecError
+from server.devices import utc_now
 from server.errors import RolloutError
 from server.home import ServerHome
 from server.rollouts.conditions import zone_of
@@ -62,7 +63,7 @@ def set_device(
         zone_of(member.attributes)  # a zone that nobody knows would be found at the next window
         if monthly_budget is not None:
             budget_bytes = _budget(monthly_budget)
-        rollouts.set_up(member, budget_bytes)
+        rollouts.set_up(member, budget_bytes, utc_now())
     finally:
         opened.close()
     _print(member, budget_bytes, as_json)
