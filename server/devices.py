@@ -105,8 +105,10 @@ def check_in(
         heard = [one.heard for one in decided if isinstance(one, _Decision)]
         opened = registry.check_ins.record(heard, time)
         for at, one in zip(turn, decided, strict=True):
-            is_decided = isinstance(one, _Decision)
-            answers[at] = _answer(one, opened, time, spread) if is_decided else one
+            if isinstance(one, _Decision):
+                answers[at] = _answer(one, opened, time, spread)
+            else:
+                answers[at] = one
     return [answers[at] for at in range(len(asked))]
 
 
@@ -177,9 +179,7 @@ def _decision(asked: CheckIn, around: Surroundings | None, time: datetime) -> _D
     return _Decision(heard, max(catalogue.offered, default=None), plan, deferral)
 
 
-def _answer(
-    decision: _Decision, opened: frozenset[str], time: datetime, random: Random
-) -> Answer:
+def _answer(decision: _Decision, opened: frozenset[str], time: datetime, random: Random) -> Answer:
     """What the device is told, now that the registry has opened its attempt, or has not."""
     plan, deferral = decision.plan, decision.deferral
     if plan is not None and plan.attempt_id not in opened:

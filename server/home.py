@@ -14,7 +14,7 @@ share them, each with a copy of the keys.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from server.artifacts import ArtifactStore, create_store, open_store
@@ -126,6 +126,10 @@ class ServerHome:
             HomeError: they are missing, damaged, or not of the registry's fleet.
         """
         return open_authority(self.folder, self.registry)
+
+    def acting_as(self, actor: str) -> "ServerHome":
+        """The same home, for what somebody else changes."""
+        return replace(self, registry=self.registry.acting_as(actor))
 
     def close(self) -> None:
         """Close the database."""

@@ -18,7 +18,8 @@ from diffcodec.wire import CODER_NUMBERS
 from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
 from server import devices
 from server.artifacts import ArtifactStore
-from server.devices import Answer, Installed
+from server.batching import Batches
+from server.devices import Answer, CheckIn, Installed
 from server.domain import (
     DIGEST_BYTES,
     EVERY_DEVICE,
@@ -66,6 +67,8 @@ LARGEST_COUNT = 2**63 - 1  # what a BIGINT column holds
 # Check-ins under way in one process. A fleet that wakes at once is answered in turns: what waits
 # longer than a device's deadline would be worked off for nobody.
 MOST_CHECK_INS = 256
+LARGEST_BATCH = 64
+"""Check-ins that share a transaction: more would hold others up for longer than they save."""
 RETRY_AFTER = "retry-after-s"
 RETRY_AFTER_S = (5.0, 60.0)
 
@@ -107,6 +110,9 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         self._registry = registry
         self._free_check_ins = most_check_ins
         self._random = random or SystemRandom()
+        self._check_ins: Batches[CheckIn, Answer] = Batches(
+            lambda asked: devices.check_in(registry, asked, random=self._random), LARGEST_BATCH
+        )
 
     async def CheckIn(  # noqa: N802
         self, request: device_pb2.CheckInRequest, context: Context
@@ -114,17 +120,15 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         """Plan a device's next update."""
         async with status_of_errors(context):
             device_id = caller_device(request.device_id)
+            asked = CheckIn(
+                device_id,
+                _installed_from(request),
+                _held_from(request),
+                _coders_from(request),
+                request.is_metered,
+            )
             with self._one_of_few(context):
-                answer = await asyncio.to_thread(
-                    devices.check_in,
-                    self._registry,
-                    device_id,
-                    _installed_from(request),
-                    _held_from(request),
-                    _coders_from(request),
-                    request.is_metered,
-                    random=self._random,
-                )
+                answer = await self._check_ins.answer(asked)
             if answer.plan is not None:
                 log.info(
                     "device %s: attempt %s to generation %d",

@@ -31,7 +31,7 @@ def audit(
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Print who changed what, and when: publications, devices, operators, certificates.
+    """Print who changed what, and when: publications, rollouts, devices, keys.
 
     Example: ota-server audit srv --since 2026-01-31 --json
     """

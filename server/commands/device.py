@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from diffcodec import parse_size
-from server.clock import time_text
+from server.clock import time_text, utc_now
 from server.commands.options import (
     DatabaseOption,
     HomeArgument,
@@ -263,7 +263,7 @@ def set_device(
         zone_of(member.attributes)  # a zone that nobody knows would be found at the next window
         if monthly_budget is not None:
             budget_bytes = parsed("--monthly-budget", _parse_budget, monthly_budget)
-        rollouts.set_up(member, budget_bytes)
+        rollouts.set_up(member, budget_bytes, utc_now())
     _print_member(member, budget_bytes, as_json)
 
 

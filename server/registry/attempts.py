@@ -99,9 +99,7 @@ def tries(session: Session, device_ids: Collection[str]) -> Mapping[str, Mapping
     given_up = or_(TRIED, AttemptRow.state == AttemptState.STARTED)
     rows = session.execute(
         select(AttemptRow.device_id, AttemptRow.rollout_id, func.count())
-        .where(
-            AttemptRow.device_id.in_(device_ids), AttemptRow.rollout_id.is_not(None), given_up
-        )
+        .where(AttemptRow.device_id.in_(device_ids), AttemptRow.rollout_id.is_not(None), given_up)
         .group_by(AttemptRow.device_id, AttemptRow.rollout_id)
     )
     found: dict[str, dict[str, int]] = defaultdict(dict)

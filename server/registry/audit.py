@@ -16,6 +16,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from server.registry.rows import NAME_LENGTH, Row, UtcDateTime
 
 ACTION_LENGTH = 64
+SERVER = "server"
+"""The actor of what a server does by itself: steps of rollouts, ways back."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,10 @@ class AuditEntry:
 
     Attributes:
         at: UTC.
-        actor: `operator:NAME`, `local:USER`, `enrolment` for whoever holds ca.pem, or `policy` for
-            a rule of the fleet.
+        actor: `operator:NAME`, `local:USER`, `server` for what one does by itself, `enrolment` for
+            whoever holds ca.pem, or `policy` for a rule of the fleet.
         action: What was done, such as `device.accept`.
-        subject: What it was done to: a device, a generation, a key.
+        subject: What it was done to: a device, a generation, a key, a rollout.
         details: More, as JSON has it.
     """
 

@@ -202,7 +202,7 @@ def _hold(session: Session, rollout_ids: Iterable[str | None]) -> dict[str, int 
     They stay so until the transaction ends: one that stops sees every attempt that it let begin.
     """
     limits: dict[str, int | None] = {}
-    for name in sorted(name for name in rollout_ids if name is not None):
+    for name in sorted(filter(None, rollout_ids)):
         wanted = RolloutRow.rollout_id == name
         limit = session.scalars(select(RolloutRow.maximum_in_flight).where(wanted)).one()
         # Where attempts are counted they come one by one; otherwise they only keep the state.
@@ -223,11 +223,11 @@ def _admitted(
             free[name] = limit - session.scalars(under_way).one()
     admitted = []
     for attempt in wanted:
-        name = attempt.rollout_id
-        if name is None or (name in limits and free.get(name, 1) > 0):
+        rollout = attempt.rollout_id
+        if rollout is None or (rollout in limits and free.get(rollout, 1) > 0):
             admitted.append(attempt)
-            if name in free:
-                free[name] -= 1
+            if rollout in free:
+                free[rollout] -= 1
     return admitted
 
 

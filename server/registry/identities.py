@@ -8,7 +8,8 @@ Every change writes its entry of the audit log in its own transaction.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Label, func, select, update
@@ -31,6 +32,14 @@ POLICY, AUTHORITY, ENROLMENT_KEY = "enrolment", "device_authority", "enrolment_k
 RULE = "policy"
 """The actor of what a rule of the fleet decides."""
 WAS_ACCEPTED = (KeyState.ACCEPTED, KeyState.REVOKED)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The device that a key is of, and how it stands there."""
+
+    device_id: str | None
+    state: KeyState
 
 
 class Identities:
@@ -66,6 +75,14 @@ class Identities:
             if state is not None:
                 wanted = wanted.where(DeviceKeyRow.state == state)
             return tuple(_key(row, rival) for row, rival in session.execute(wanted))
+
+    def standings(self, keys: Sequence[bytes]) -> list[Standing | None]:
+        """Whose keys these are, and whether they count; None for one that was never heard of."""
+        wanted = select(DeviceKeyRow.key_sha256, DeviceKeyRow.device_id, DeviceKeyRow.state)
+        with self._transactions.reading() as session:
+            rows = session.execute(wanted.where(DeviceKeyRow.key_sha256.in_(set(keys))))
+            found = {row.key_sha256: Standing(row.device_id, row.state) for row in rows}
+        return [found.get(key) for key in keys]
 
     def key(self, key_sha256: bytes) -> DeviceKey | None:
         """One key; None where it was never heard of."""

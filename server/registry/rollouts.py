@@ -2,25 +2,23 @@
 
     >>> registry.rollouts.swap(seen, changed)      # ConflictError where somebody else was faster
 
-A change names the version that it saw, so that of any number of servers one makes it.
+A change names the version that it saw, so that of any number of servers one makes it. What
+operators and servers change is in the audit log; what attempts and reports change is not.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, func, select, update
 
-from server.domain import Attempt, AttemptState, EndCode
+from server.domain import AttemptState, EndCode
 from server.errors import ConflictError, NotFoundError
-from server.registry.attempts import IS_OPEN, counts, end_open, reached, tries
+from server.registry.attempts import IS_OPEN, counts, end_open, reached
 from server.registry.members import (
     attributes_by_device,
-    attributes_of,
     require_device,
     settings_of,
-    spent_bytes,
 )
 from server.registry.rollout_rows import (
     DeviceAttributeRow,
@@ -29,11 +27,16 @@ from server.registry.rollout_rows import (
     PhaseRow,
     RolloutRow,
 )
-from server.registry.rollout_values import fixed_values, moving_values, rollouts_of
+from server.registry.rollout_values import (
+    OLDEST_FIRST,
+    fixed_values,
+    moving_values,
+    rollouts_of,
+)
 from server.registry.rows import AttemptRow, DeviceRow, ReportRow
 from server.registry.transactions import Transactions
 from server.rollouts.rollout import Channel, Counts, Member, Rollout
-from server.rollouts.states import OFFERING, State
+from server.rollouts.states import State
 
 
 class RolloutRecords:
@@ -66,6 +69,15 @@ class RolloutRecords:
             session.add_all(
                 GroupRow(rollout_id=rollout.rollout_id, key=key, value=value)
                 for key, value in rollout.groups
+            )
+            details = {
+                "model": rollout.model,
+                "target": rollout.target,
+                "channel": rollout.channel,
+                "undoes": rollout.undoes,
+            }
+            self._transactions.record(
+                session, "rollout.create", rollout.rollout_id, details, rollout.created_at
             )
 
     def find(self, name: str) -> Rollout:
@@ -125,6 +137,13 @@ class RolloutRecords:
             if changed.state.withdraws:
                 own = AttemptRow.rollout_id == seen.rollout_id
                 end_open(session, AttemptState.SUPERSEDED, EndCode.WITHDRAWN, now, own)
+            details = {
+                "before": seen.state,
+                "after": changed.state,
+                "phase": changed.progress.phase,
+                "reason": changed.progress.reason,
+            }
+            self._transactions.record(session, "rollout.change", seen.rollout_id, details, now)
         return replace(changed, version=seen.version + 1)
 
     # ---- attempts of rollouts
@@ -225,14 +244,20 @@ class RolloutRecords:
             attributes = found.get(device_id, {})
             return Member(device_id, channel, attributes, device.installed), budget_bytes
 
-    def set_up(self, member: Member, budget_bytes: int | None) -> None:
-        """Replace channel, attributes and monthly budget of a device.
+    def set_up(self, member: Member, budget_bytes: int | None, now: datetime) -> None:
+        """Replace channel, attributes and monthly budget of a device; as they are is no change.
 
         Raises:
             NotFoundError: it was never enrolled here.
         """
         with self._transactions.writing() as session:
             require_device(session, member.device_id)
+            before = (
+                *settings_of(session, member.device_id),
+                attributes_of(session, member.device_id),
+            )
+            if before == (member.channel, budget_bytes, dict(member.attributes)):
+                return
             session.merge(
                 DeviceSettingRow(
                     device_id=member.device_id, channel=member.channel, monthly_bytes=budget_bytes
@@ -245,3 +270,9 @@ class RolloutRecords:
                 DeviceAttributeRow(device_id=member.device_id, key=key, value=value)
                 for key, value in member.attributes.items()
             )
+            details = {
+                "channel": member.channel,
+                "attributes": dict(member.attributes),
+                "monthly_bytes": budget_bytes,
+            }
+            self._transactions.record(session, "device.set", member.device_id, details, now)

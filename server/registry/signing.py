@@ -4,7 +4,7 @@ Metadata is only ever added. A new version names the one that it replaces, and o
 saw the same one the database lets one win: ConflictError tells the other, who looks again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
@@ -63,13 +63,26 @@ class SigningRecords:
         return content
 
     def add(self, files: Iterable[SignedFile]) -> None:
-        """Add new versions, all or none.
+        """Add new versions that servers sign by themselves, all or none.
 
         Raises:
             ConflictError: somebody replaced one of the versions that these replace.
         """
         with self._transactions.writing() as session:
             add_files(session, files)
+
+    def change(
+        self, action: str, roles: Sequence[str], files: Sequence[SignedFile], now: datetime
+    ) -> None:
+        """Add new versions, all or none, and tell the audit log what was done to which roles.
+
+        Raises:
+            ConflictError: somebody replaced one of the versions that these replace.
+        """
+        with self._transactions.writing() as session:
+            add_files(session, files)
+            signed = {file.role: file.version for file in files}
+            self._transactions.record(session, action, ",".join(roles), signed, now)
 
     def manifests(self, model: str | None = None) -> tuple[ManifestRecord, ...]:
         """The manifests of one model, or of all, by model and generation."""
@@ -90,6 +103,11 @@ class SigningRecords:
                 )
                 for row, length in session.execute(query)
             )
+
+    def revoked(self, model: str) -> frozenset[int]:
+        """The generations of a model that must not be installed any more."""
+        with self._transactions.reading() as session:
+            return revoked(session, model)
 
     def unnamed_steps(self) -> tuple[UnnamedStep, ...]:
         """Every diff to a generation that has a manifest which does not name it."""
@@ -135,7 +153,7 @@ class SigningRecords:
             ConflictError: somebody else signed meanwhile.
         """
         with self._transactions.writing() as session:
-            session.execute(
+            revoked = session.scalars(
                 update(ManifestRow)
                 .where(
                     ManifestRow.model == model,
@@ -143,7 +161,12 @@ class SigningRecords:
                     ManifestRow.revoked_at.is_(None),
                 )
                 .values(revoked_at=now)
+                .returning(ManifestRow.generation)
             )
+            for number in sorted(revoked):
+                self._transactions.record(
+                    session, "generation.revoke", f"{model} {number}", {}, now
+                )
             add_files(session, files)
 
 

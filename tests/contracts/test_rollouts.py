@@ -11,6 +11,8 @@ from sqlalchemy import select
 from server.domain import Attempt, AttemptState, Device, EndCode, Outcome, Report
 from server.errors import ConflictError, NotFoundError
 from server.registry import Registry
+from server.registry.audit import SERVER
+from server.registry.identities import Identities
 from server.registry.rollout_rows import MonthlyBytesRow
 from server.rollouts.changes import moved
 from server.rollouts.notation import parse_phases, parse_windows
@@ -233,8 +235,8 @@ def test_a_device_is_what_an_operator_set(registry: Registry) -> None:
     fresh = Member("one", Channel.STABLE, {}, None)
     assert registry.rollouts.member("one") == (fresh, None)
     member = Member("one", Channel.BETA, {"room": "kitchen", "floor": "1"})
-    registry.rollouts.set_up(member, 5_000_000)
-    registry.rollouts.set_up(replace(member, attributes={"room": "bath"}), 10**13)
+    registry.rollouts.set_up(member, 5_000_000, TIME)
+    registry.rollouts.set_up(replace(member, attributes={"room": "bath"}), 10**13, TIME)
     assert registry.rollouts.member("one") == (replace(member, attributes={"room": "bath"}), 10**13)
     assert {m.device_id: m.channel for m in registry.rollouts.population("digits")} == {
         "one": Channel.BETA,
@@ -242,13 +244,43 @@ def test_a_device_is_what_an_operator_set(registry: Registry) -> None:
         "three": Channel.STABLE,
     }
     with pytest.raises(NotFoundError, match="'nobody'"):
-        registry.rollouts.set_up(Member("nobody"), None)
+        registry.rollouts.set_up(Member("nobody"), None, TIME)
+
+
+def test_changes_of_rollouts_and_devices_are_in_the_audit_log_with_whoever_made_them(
+    registry: Registry,
+) -> None:
+    alice = registry.acting_as("operator:alice").rollouts
+    server = registry.acting_as(SERVER).rollouts
+    made = rollout()
+    alice.create(made)
+    failed = server.swap(made, moved(made, Event.FAIL, "too many", LATER), LATER)
+    alice.swap(failed, moved(failed, Event.ABORT, "by hand", LATER), LATER)
+    for _ in range(2):
+        alice.set_up(Member("one", Channel.BETA, {"room": "bath"}), 7, LATER)
+    with pytest.raises(ConflictError):
+        server.swap(made, moved(made, Event.FINISH, "late", LATER), LATER)
+    with pytest.raises(ConflictError):
+        server.create(made)
+    log = [entry for entry in Identities(registry).audit() if entry.action != "generation.publish"]
+    assert [(entry.at, entry.actor, entry.action, entry.subject) for entry in log] == [
+        (TIME, "operator:alice", "rollout.create", made.rollout_id),
+        (LATER, "server", "rollout.change", made.rollout_id),
+        (LATER, "operator:alice", "rollout.change", made.rollout_id),
+        (LATER, "operator:alice", "device.set", "one"),
+    ]
+    assert [entry.details for entry in log] == [
+        {"model": "digits", "target": 1, "channel": "stable", "undoes": None},
+        {"before": "running", "after": "paused-threshold", "phase": 0, "reason": "too many"},
+        {"before": "paused-threshold", "after": "aborted", "phase": 0, "reason": "by hand"},
+        {"channel": "beta", "attributes": {"room": "bath"}, "monthly_bytes": 7},
+    ]
 
 
 def test_bytes_count_once_in_the_month_of_their_report(
     database_url: str, registry: Registry
 ) -> None:
-    registry.rollouts.set_up(Member("one"), 1)
+    registry.rollouts.set_up(Member("one"), 1, TIME)
     registry.check_in("one", 0, attempt("first", of=None), TIME)
     for sequence, spent in ((1, 100), (3, 400), (2, 300), (3, 400)):
         registry.report(report("first", sequence, Outcome.STARTED, spent=spent), TIME)
