@@ -57,6 +57,11 @@ def attributes_by_device(
     return found
 
 
+def attributes_of(session: Session, device_id: str) -> Mapping[str, str]:
+    """The attributes of one device, by key."""
+    return attributes_by_device(session, DeviceRow.device_id == device_id).get(device_id, {})
+
+
 def add_bytes(session: Session, report: Report, now: datetime) -> None:
     """Add what a new report says to its device's month.
 

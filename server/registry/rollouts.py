@@ -17,6 +17,7 @@ from server.errors import ConflictError, NotFoundError
 from server.registry.attempts import IS_OPEN, counts, end_open, reached
 from server.registry.members import (
     attributes_by_device,
+    attributes_of,
     require_device,
     settings_of,
 )
@@ -240,8 +241,7 @@ class RolloutRecords:
         with self._transactions.reading() as session:
             device = require_device(session, device_id)
             channel, budget_bytes = settings_of(session, device_id)
-            found = attributes_by_device(session, DeviceRow.device_id == device_id)
-            attributes = found.get(device_id, {})
+            attributes = attributes_of(session, device_id)
             return Member(device_id, channel, attributes, device.installed), budget_bytes
 
     def set_up(self, member: Member, budget_bytes: int | None, now: datetime) -> None:

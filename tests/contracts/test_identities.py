@@ -14,6 +14,7 @@ from server.registry import identities as module
 from server.registry.identities import POLICY, Identities
 from server.registry.key_rows import DeviceKeyRow
 from server.registry.operators import Operator, Operators
+from tests.unit.server.check_ins import record
 from tests.unit.server.values import TIME, generation, step
 
 LATER = TIME + timedelta(hours=1)
@@ -210,7 +211,7 @@ def test_a_decommissioned_device_counts_no_more_and_keeps_its_history(
     ask(identities)
     identities.decide(FIRST, Verb.ACCEPT, TIME)
     planned = Attempt("try", "kitchen", None, 0, AttemptState.PLANNED, TIME)
-    registry.check_in("kitchen", None, planned, TIME)
+    record(registry, "kitchen", None, planned, TIME)
     for _ in range(2):
         identities.decommission("kitchen", LATER)
     assert registry.device_counts("digits") == {}

@@ -135,7 +135,7 @@ def test_a_killed_server_and_a_restarted_database_lose_nothing_and_do_nothing_tw
     assert (counts.on_target, counts.failed, counts.in_flight) == (DEVICES, 0, 0)
     assert home.registry.attempt_counts("digits")[AttemptState.COMMITTED] == DEVICES
     spent = [
-        home.registry.rollouts.surroundings(name, "digits", utc_now()).used_bytes
+        home.registry.check_ins.surroundings({name}, utc_now())[name].used_bytes
         for name in storm.installed
     ]
     assert spent == [300] * DEVICES

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from sqlalchemy import event
 
-from server.devices import Installed, check_in
+from server.devices import Installed
 from server.domain import Device
 from server.home import ServerHome
 from server.publishing import publish, weights_of
 from server.signing import releasing
+from tests.unit.server.check_ins import check_in
 from tests.unit.server.models import snapshot, sparse, weights
 from tests.unit.server.values import TIME
 
@@ -23,7 +24,7 @@ def queries_of_a_check_in(home: ServerHome) -> int:
 
     runs = Installed(0, home.registry.generation("digits", 0).digest)
     event.listen(home.registry._engine, "before_cursor_execute", ask)
-    answer = check_in(home.registry, "kitchen", runs, frozenset())
+    answer = check_in(home.registry, "kitchen", runs)
     event.remove(home.registry._engine, "before_cursor_execute", ask)
     assert (answer.head, answer.plan) == (0, None)
     return len(asked)

@@ -24,6 +24,7 @@ from server.rollouts.notation import parse_phases
 from server.rollouts.rollout import Rollout
 from server.rollouts.ticking import tick
 from tests.integration.served_home import home_with
+from tests.unit.server.check_ins import check_in, record
 from tests.unit.server.rollouts.values import policy
 from tests.unit.server.values import TIME
 
@@ -47,7 +48,7 @@ class Fleet:
         names = [f"device-{number}" for number in range(count)]
         for name in names:
             home.registry.enroll(Device(name, "digits", "", TIME, TIME))
-            home.registry.check_in(name, 0, None, TIME)
+            record(home.registry, name, 0, None, TIME)
         try:
             yield cls(home, names, installed=dict.fromkeys(names, 0))
         finally:
@@ -75,14 +76,8 @@ class Fleet:
     def check_in(self, name: str, **said: bool) -> Answer:
         number = self.installed[name]
         runs = None if number is None else Installed(number, self.digest(number))
-        answer = devices.check_in(
-            self.home.registry,
-            name,
-            runs,
-            frozenset(),
-            now=lambda: self.now,
-            random=Random(0),
-            **said,
+        answer = check_in(
+            self.home.registry, name, runs, now=lambda: self.now, random=Random(0), **said
         )
         if answer.plan is not None:
             self.attempts[name] = answer.plan.attempt_id
