@@ -7,10 +7,10 @@ ServerError
 │   ├── PublishError     a diff, graph or card cannot become part of this model's line
 │   ├── RequestError     a request that no device of ours would send
 │   └── RolloutError     a rollout that nobody can have meant
-├── NotFoundError        no such model, generation, device, attempt or blob
+├── NotFoundError        no such model, generation, rollout, device, attempt or blob
 ├── OffsetError          a read starts beyond the end of its blob
 ├── UnknownStateError    the device runs something that this server never made: install anew
-├── NoRouteError         no diff or snapshot leads to the head: publish one
+├── NoRouteError         no diff or snapshot leads to where a device should be: publish one
 ├── MissingKeyError      a private key is not where it is needed: bring it, or rotate it
 ├── AccessError          who calls may not
 │   ├── UnknownCallerError   the certificate's key is nobody's here: enrol
@@ -56,7 +56,7 @@ class RolloutError(InputError):
 
 
 class NotFoundError(ServerError):
-    """No such model, generation, device, attempt or blob."""
+    """No such model, generation, rollout, device, attempt or blob."""
 
 
 class OffsetError(ServerError):

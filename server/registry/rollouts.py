@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 
 from server.domain import AttemptState, EndCode
 from server.errors import ConflictError, NotFoundError
@@ -190,31 +190,17 @@ class RolloutRecords:
             names = session.scalars(select(AttemptRow.rollout_id).where(IS_OPEN).distinct()).all()
             if not names:
                 return 0
-            timeouts: dict[str | None, timedelta] = {
-                row.rollout_id: row.attempt_timeout_s
-                for row in session.scalars(
-                    select(RolloutRow).where(RolloutRow.rollout_id.in_([n for n in names if n]))
-                )
-            }
-        ended = 0
-        for name in names:
-            limit = now - timeouts.get(name, without_rollout)
-            with self._transactions.writing() as session:
-                ended += end_open(
-                    session,
-                    AttemptState.FAILED,
-                    EndCode.TIMED_OUT,
-                    now,
-                    AttemptRow.rollout_id.is_not_distinct_from(name),
-                    AttemptRow.created_at < limit,
-                    ~select(ReportRow.attempt_id)
-                    .where(
-                        ReportRow.attempt_id == AttemptRow.attempt_id,
-                        ReportRow.received_at >= limit,
-                    )
-                    .exists(),
-                )
-        return ended
+            known = select(RolloutRow.rollout_id, RolloutRow.attempt_timeout_s)
+            wanted = RolloutRow.rollout_id.in_([name for name in names if name is not None])
+            timeouts = {row[0]: row[1] for row in session.execute(known.where(wanted))}
+        silent = or_(
+            *(
+                _silent_since(name, now - timeouts.get(name or "", without_rollout))
+                for name in names
+            )
+        )
+        with self._transactions.writing() as session:
+            return end_open(session, AttemptState.FAILED, EndCode.TIMED_OUT, now, silent)
 
     # ---- devices
 
@@ -276,3 +262,15 @@ class RolloutRecords:
                 "monthly_bytes": budget_bytes,
             }
             self._transactions.record(session, "device.set", member.device_id, details, now)
+
+
+def _silent_since(rollout_id: str | None, time: datetime) -> ColumnElement[bool]:
+    """An attempt of a rollout, or of none, that was neither begun nor reported on since."""
+    heard = select(ReportRow.attempt_id).where(
+        ReportRow.attempt_id == AttemptRow.attempt_id, ReportRow.received_at >= time
+    )
+    return and_(
+        AttemptRow.rollout_id.is_not_distinct_from(rollout_id),
+        AttemptRow.created_at < time,
+        ~heard.exists(),
+    )

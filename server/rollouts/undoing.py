@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from diffcodec import LayoutError, encode, lossless_diff
+from server.artifacts import read_whole
 from server.clock import Clock, utc_now
 from server.domain import Blob, Generation
 from server.errors import PublishError
@@ -127,10 +128,7 @@ def _starts(home: ServerHome, head: Generation, old: Generation) -> list[int]:
 
 
 def _content(home: ServerHome, blob: Blob | None) -> bytes | None:
-    if blob is None:
-        return None
-    home.artifacts.verify(blob)
-    return home.artifacts.read(blob.sha256, 0, blob.length)
+    return None if blob is None else read_whole(home.artifacts, blob)
 
 
 def _require_base(rollout: Rollout) -> int:
