@@ -15,7 +15,6 @@ one began.
 """
 
 import fcntl
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from server.durable import replaced_file
 from server.errors import HomeError
 from server.identity.certificates import (
     SERVER_LIFE,
@@ -246,20 +246,8 @@ class ServerFile:
 
 def write_secret(path: Path, content: bytes) -> None:
     """Write a file that its owner alone reads: the old content or the new, whatever happens."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.unlink(missing_ok=True)
-    # Of mode 0600 from the first byte on.
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with replaced_file(path, is_secret=True) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_certificate(path: Path) -> x509.Certificate:

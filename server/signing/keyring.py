@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
+from diffcodec.durable import sync_folder
 from server.errors import HomeError, MissingKeyError
 from server.signing.roles import OFFLINE, RELEASES
 
@@ -61,7 +62,7 @@ class Keyring:
                 file.write(signer.private_bytes)
                 file.flush()
                 os.fsync(file.fileno())
-            _sync(folder)
+            sync_folder(folder)
         except OSError as error:
             raise HomeError(f"{path}: the key cannot be written: {error.strerror}") from error
         return signer
@@ -101,7 +102,7 @@ class Keyring:
 def remove(path: Path) -> None:
     """Remove a key file that nothing trusts."""
     path.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def _load(path: Path) -> CryptoSigner:
@@ -116,11 +117,3 @@ def _load(path: Path) -> CryptoSigner:
     if not isinstance(key, Ed25519PrivateKey):
         raise MissingKeyError(f"{path}: expected an Ed25519 key, found another kind")
     return CryptoSigner(key)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
