@@ -204,7 +204,7 @@ class _Stage:
         diffs = [
             one
             for one in self._plan.scenario.lines
-            if one.size is not None and one.variant.builds_on_previous
+            if one.size is not None and one.variant.traits.builds_on_previous
         ]
         return line.line in diffs[:1] and len(self._tests) > MISSED
 

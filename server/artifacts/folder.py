@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from diffcodec.durable import sync_folder
 from server.artifacts.store import is_intact, name_of, require_content
 from server.domain import Blob
-from server.durable import sync_folder
 from server.errors import ArtifactError
 
 HASH_BLOCK_BYTES = 1 << 20

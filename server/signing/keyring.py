@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
-from server.durable import sync_folder, write_secret
+from diffcodec.durable import sync_folder
+from server.durable import write_secret
 from server.errors import HomeError, MissingKeyError
 from server.signing.roles import OFFLINE, RELEASES
 
