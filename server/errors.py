@@ -16,8 +16,8 @@ ServerError
 │   ├── UnknownCallerError   the certificate's key is nobody's here: enrol
 │   └── ForbiddenError   known, but revoked, decommissioned, or without this right
 ├── FullError            a limit is reached: retry much later, or mend it
+│   └── BusyError        that of calls at once: come again when it says
 ├── ConflictError        somebody else was faster: look again, then retry
-├── BusyError            too many calls at once: come again when it says
 ├── RemoteError          a server elsewhere refused, or did not answer
 └── StorageError         the machine fails, not the request: retry later
     ├── RegistryError    the database
@@ -87,16 +87,16 @@ class FullError(ServerError):
     """A limit that protects the server is reached; nothing was changed."""
 
 
+class BusyError(FullError):
+    """Too many calls at once; nothing was done."""
+
+
 class MissingKeyError(ServerError):
     """A private key that must sign something is not here, or is not one that is trusted."""
 
 
 class ConflictError(ServerError):
     """Another writer was faster; nothing was changed."""
-
-
-class BusyError(ServerError):
-    """Too many calls at once; nothing was done."""
 
 
 class RemoteError(ServerError):

@@ -23,6 +23,7 @@ from server.devices import Answer, CheckIn, Installed
 from server.domain import (
     DIGEST_BYTES,
     EVERY_DEVICE,
+    LARGEST_COUNT,
     LONGEST_NAME,
     AttemptState,
     Blob,
@@ -63,7 +64,6 @@ METADATA_CHUNK_BYTES = 64 * 1024
 
 LONGEST_CODE = 64
 MOST_HELD = 64
-LARGEST_COUNT = 2**63 - 1  # what a BIGINT column holds
 # Check-ins under way in one process. A fleet that wakes at once is answered in turns: what waits
 # longer than a device's deadline would be worked off for nobody.
 MOST_CHECK_INS = 256
@@ -83,7 +83,6 @@ STATUS_CODES: tuple[tuple[type[ServerError], grpc.StatusCode], ...] = (
     (AccessError, grpc.StatusCode.PERMISSION_DENIED),
     (FullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ConflictError, grpc.StatusCode.ABORTED),
-    (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (RegistryError, grpc.StatusCode.UNAVAILABLE),
     (StorageError, grpc.StatusCode.DATA_LOSS),
     (ServerError, grpc.StatusCode.INTERNAL),

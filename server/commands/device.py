@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace as changed
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +22,13 @@ from server.commands.options import (
     open_home,
     parsed,
 )
+from server.domain import LARGEST_COUNT
 from server.errors import RequestError
 from server.identity.desk import Desk, at_home, at_server, find
 from server.identity.keys import DeviceKey, KeyState, Verb, require_device_id
 from server.rollouts.conditions import zone_of
 from server.rollouts.notation import parse_pair
-from server.rollouts.rollout import LARGEST_POINT, Channel, Member
+from server.rollouts.rollout import Channel, Member
 
 NONE = "none"
 
@@ -259,7 +260,7 @@ def set_device(
         rollouts = opened.registry.rollouts
         known, budget_bytes = rollouts.member(device_id)
         kept = {key: value for key, value in known.attributes.items() if key not in (unset or [])}
-        member = changed(known, attributes={**kept, **added}, channel=channel or known.channel)
+        member = replace(known, attributes={**kept, **added}, channel=channel or known.channel)
         zone_of(member.attributes)  # a zone that nobody knows would be found at the next window
         if monthly_budget is not None:
             budget_bytes = parsed("--monthly-budget", _parse_budget, monthly_budget)
@@ -315,7 +316,7 @@ def _parse_budget(text: str) -> int | None:
     if text == NONE:
         return None
     size = parse_size(text)
-    if size > LARGEST_POINT:
+    if size > LARGEST_COUNT:
         raise RequestError(f"expected less than 2^63 bytes, found {size}")
     return size
 

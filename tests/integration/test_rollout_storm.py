@@ -20,7 +20,7 @@ from server.rollouts.rollout import Policy
 from server.rollouts.states import State
 from tests import fleet
 from tests.integration.served_home import add_generation
-from tests.integration.test_serve_process import server_process
+from tests.integration.server_process import server_process
 from tests.postgres import PostgresServer
 from tests.unit.server.values import generation
 
