@@ -31,7 +31,7 @@ from edge_client.errors import (
     UnsignedError,
 )
 from edge_client.pace import Pace
-from edge_client.transport import Retry
+from edge_client.retry import Retry
 from edge_client.trust import trust_status
 from edge_client.trust.state import read_state
 from protos.ota.v1 import device_pb2, manifest_pb2

@@ -31,7 +31,7 @@ from edge_client.errors import (
     UnsupportedDiffError,
     WrongBaseError,
 )
-from edge_client.transport import Retry
+from edge_client.retry import Retry
 from protos.ota.v1 import device_pb2, manifest_pb2
 from tests.unit.edge_client.evidence import content_of, stored
 from tests.unit.edge_client.fake_server import (

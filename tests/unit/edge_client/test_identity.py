@@ -1,5 +1,6 @@
 """The device's key and certificates: made once, kept safe, renewed, and never mixed up."""
 
+import os
 import signal
 import stat
 import subprocess
@@ -29,7 +30,8 @@ from edge_client.identity.credential import (
     new_key,
     own_certificate,
 )
-from edge_client.transport import Connection, Retry
+from edge_client.retry import Retry
+from edge_client.transport import Connection
 from protos.ota.v1 import enrollment_pb2
 from tests.unit.edge_client.fake_authority import FakeAuthority
 from tests.unit.edge_client.fake_server import FakeServer
@@ -89,6 +91,24 @@ def test_a_device_waits_for_an_operator(tmp_path: Path, server: FakeServer) -> N
     assert told == [key_sha256(load_key(home.identity.make_key())).hex()] * 3
     assert pauses == sorted(pauses)
     assert len(server.devices) == 1
+
+
+def test_who_waits_for_an_operator_does_not_wear_out_the_flash(
+    tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answer, writes, home = PENDING, [], EdgeHome(tmp_path / "home")
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (writes.append(file), real(file)))
+    written = []
+
+    def on_wait(key: str) -> None:
+        written.append(len(writes))
+        if len(written) == 3:
+            server.answer = ACCEPTED
+
+    wanted, retry = Wanted("digits", "test"), Retry(sleep=lambda seconds: None)
+    enroll(home, server.address, wanted, server.fleet, retry, on_wait)
+    assert written[0] == written[2]
 
 
 def test_without_waiting_the_same_command_goes_on_later(tmp_path: Path, server: FakeServer) -> None:

@@ -18,6 +18,7 @@ from edge_client.errors import (
     UnhealthyError,
     UnsignedError,
 )
+from edge_client.retry import Retry
 from edge_client.trust import trust_status
 from edge_client.trust.state import EPOCH, TrustState, read_state, write_state
 from protos.ota.v1 import manifest_pb2
@@ -200,6 +201,18 @@ def test_a_chain_is_signed_by_the_manifests_before(home: EdgeHome, server: FakeS
     server.sign = lambda: None
     assert [step.target.number for step in update(home).steps] == [1, 2, 3]
     assert stored(home) == generation(3)
+
+
+def test_a_connection_that_breaks_at_a_manifest_is_tried_again(
+    home: EdgeHome, server: FakeServer, retry: Retry
+) -> None:
+    def break_afterwards(role: str, version: int, content: bytes | None) -> bytes | None:
+        if role == "releases":  # what is asked for next is the manifest that it names
+            server.lie.failing_calls = retry.tries - 1
+        return content
+
+    server.lie.metadata = break_afterwards
+    assert update(home, retry).after.number == 0
 
 
 def a_direct_diff(server: FakeServer) -> bytes:
