@@ -287,7 +287,7 @@ def test_kill_9_at_every_change_of_the_disk_leaves_one_key_and_a_home_that_goes_
         for when in ("before", "after"):
             home = EdgeHome(tmp_path / f"home-{number}-{when}")
             child = [sys.executable, "-m", "tests.unit.edge_client.killed_enrolment"]
-            place = [str(home.path), str(server.port), str(ca), when, str(number)]
+            place = [str(home.path), str(server.port), str(ca), when, f"change {number}"]
             done = subprocess.run([*child, *place], cwd=ROOT, timeout=60, check=False)
             is_completed = done.returncode == 0
             assert is_completed or done.returncode == -signal.SIGKILL
