@@ -6,7 +6,7 @@ import pytest
 
 from edge_client import EdgeHome, update
 from edge_client.errors import EdgeError
-from edge_client.transport import Retry
+from edge_client.retry import Retry
 from tests.unit.edge_client.fake_server import FakeServer
 
 

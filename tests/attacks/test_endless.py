@@ -14,7 +14,7 @@ from tuf.api.metadata import TargetFile, Targets
 from edge_client import EdgeHome, Recognizer, update
 from edge_client.errors import OversizedError, SlowServerError
 from edge_client.pace import Pace
-from edge_client.transport import Retry
+from edge_client.retry import Retry
 from protos.ota.v1 import device_pb2
 from tests.attacks.refusals import refuse
 from tests.unit.edge_client.fake_server import FakeServer
