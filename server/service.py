@@ -17,7 +17,8 @@ from diffcodec import Coder
 from diffcodec.wire import CODER_NUMBERS
 from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
 from server import devices
-from server.artifacts import ArtifactStore
+from server.artifacts import ArtifactStore, read_whole
+from server.artifacts.hot import HotBlobs
 from server.batching import Batches
 from server.devices import Answer, CheckIn, Installed
 from server.domain import (
@@ -177,6 +178,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         self._registry = registry
         self._artifacts = artifacts
         self._signer = signer
+        self._hot = HotBlobs()
 
     async def ReadBlob(  # noqa: N802
         self, request: content_pb2.ReadBlobRequest, context: Context
@@ -184,12 +186,24 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         """Stream a range of a blob that some generation or step names."""
         async with status_of_errors(context):
             _require_digest("sha256", request.sha256)
-            blob = await asyncio.to_thread(self._registry.blob, request.sha256)
+            content = self._hot.get(request.sha256)
+            if content is None:
+                blob = await asyncio.to_thread(self._registry.blob, request.sha256)
+                if blob.length <= self._hot.largest_bytes:
+                    content = await asyncio.to_thread(read_whole, self._artifacts, blob)
+                    self._hot.keep(blob.sha256, content)
+            else:
+                blob = Blob(request.sha256, len(content))
             if request.offset > blob.length:
                 raise OffsetError(
                     f"expected an offset of at most {blob.length}, found {request.offset}"
                 )
             end = min(blob.length, request.offset + (request.length or blob.length))
+            if content is not None:
+                for at in range(request.offset, end, CHUNK_BYTES):
+                    chunk = content[at : min(end, at + CHUNK_BYTES)]
+                    yield content_pb2.ReadBlobResponse(chunk=chunk)
+                return
             async for chunk in self._chunks(blob, request.offset, end):
                 yield content_pb2.ReadBlobResponse(chunk=chunk)
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import case, func, insert, or_, select, update
+from sqlalchemy import bindparam, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from server.domain import Attempt, AttemptState, EndCode, Generation, Step
@@ -21,8 +21,9 @@ from server.registry.generations import generations_of, steps_of
 from server.registry.members import attributes_by_device, month_of
 from server.registry.rollout_rows import DeviceSettingRow, MonthlyBytesRow, RolloutRow
 from server.registry.rollout_values import OLDEST_FIRST, rollouts_of
-from server.registry.rows import AttemptRow, DeviceRow
+from server.registry.rows import AttemptRow, DeviceRow, GenerationRow, StepRow
 from server.registry.signing import revoked
+from server.registry.signing_rows import ManifestRow
 from server.registry.transactions import Transactions
 from server.rollouts.rollout import Channel, Member, Rollout
 from server.rollouts.states import OFFERING
@@ -82,39 +83,63 @@ class CheckedIn:
     attempt: Attempt | None = None
 
 
+# Built once: making a statement costs as much as asking it.
+_DEVICES = (
+    select(
+        DeviceRow.device_id,
+        DeviceRow.model,
+        DeviceRow.installed,
+        DeviceSettingRow.channel,
+        DeviceSettingRow.monthly_bytes,
+        MonthlyBytesRow.bytes_spent,
+    )
+    .outerjoin(DeviceSettingRow, DeviceSettingRow.device_id == DeviceRow.device_id)
+    .outerjoin(
+        MonthlyBytesRow,
+        (MonthlyBytesRow.device_id == DeviceRow.device_id)
+        & (MonthlyBytesRow.month == bindparam("month")),
+    )
+    .where(DeviceRow.device_id.in_(bindparam("device_ids", expanding=True)))
+)
+# Each of these grows with whatever changes: equal numbers, equal catalogue.
+_EDITION = select(
+    *(
+        select(number).where(model == bindparam("model"), *conditions).scalar_subquery()
+        for model, number, *conditions in (
+            (GenerationRow.model, func.count()),
+            (StepRow.model, func.count()),
+            (StepRow.model, func.max(StepRow.step_id)),
+            (ManifestRow.model, func.count(), ManifestRow.revoked_at.is_not(None)),
+            (RolloutRow.model, func.count()),
+            (RolloutRow.model, func.sum(RolloutRow.version)),
+        )
+    )
+)
+
+Edition = tuple[int | None, ...]
+
+
 class CheckInRecords:
     """The part of the registry that devices ask most."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
+        self._catalogues: dict[str, tuple[Edition, Catalogue]] = {}
 
     def surroundings(
         self, device_ids: Collection[str], now: datetime
     ) -> Mapping[str, Surroundings]:
         """What check-ins are decided by; a device that was never enrolled here is left out."""
         with self._transactions.reading() as session:
-            rows = session.execute(
-                select(
-                    DeviceRow.device_id,
-                    DeviceRow.model,
-                    DeviceRow.installed,
-                    DeviceSettingRow.channel,
-                    DeviceSettingRow.monthly_bytes,
-                    MonthlyBytesRow.bytes_spent,
-                )
-                .outerjoin(DeviceSettingRow, DeviceSettingRow.device_id == DeviceRow.device_id)
-                .outerjoin(
-                    MonthlyBytesRow,
-                    (MonthlyBytesRow.device_id == DeviceRow.device_id)
-                    & (MonthlyBytesRow.month == month_of(now)),
-                )
-                .where(DeviceRow.device_id.in_(device_ids))
-            ).all()
-            models = sorted({row.model for row in rows})
-            catalogues = {model: _catalogue(session, model) for model in models}
+            asked = {"device_ids": list(device_ids), "month": month_of(now)}
+            rows = session.execute(_DEVICES, asked).all()
+            models = {row.model for row in rows}
+            catalogues = {model: self._catalogue(session, model) for model in models}
             steered = [row.device_id for row in rows if catalogues[row.model].rollouts]
-            attributes = attributes_by_device(session, DeviceRow.device_id.in_(steered))
-            tried = tries(session, steered)
+            attributes = (
+                attributes_by_device(session, DeviceRow.device_id.in_(steered)) if steered else {}
+            )
+            tried = tries(session, steered) if steered else {}
         return {
             row.device_id: Surroundings(
                 catalogues[row.model],
@@ -175,15 +200,22 @@ class CheckInRecords:
                 session.execute(insert(AttemptRow), list(map(_values, opened)))
             return frozenset(attempt.attempt_id for attempt in opened)
 
-
-def _catalogue(session: Session, model: str) -> Catalogue:
-    return Catalogue(
-        model,
-        generations_of(session, model),
-        revoked(session, model),
-        steps_of(session, model),
-        _offering(session, model),
-    )
+    def _catalogue(self, session: Session, model: str) -> Catalogue:
+        """What a model has, read anew where it is not what it was."""
+        edition = tuple(session.execute(_EDITION, {"model": model}).one())
+        known = self._catalogues.get(model)
+        if known is not None and known[0] == edition:
+            return known[1]
+        catalogue = Catalogue(
+            model,
+            generations_of(session, model),
+            revoked(session, model),
+            steps_of(session, model),
+            _offering(session, model),
+        )
+        # Should it have changed since the edition was read, it is read once more next time.
+        self._catalogues[model] = edition, catalogue
+        return catalogue
 
 
 def _offering(session: Session, model: str) -> tuple[Rollout, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Label, func, select, update
+from sqlalchemy import Label, bindparam, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from server.domain import AttemptState
@@ -32,6 +32,12 @@ POLICY, AUTHORITY, ENROLMENT_KEY = "enrolment", "device_authority", "enrolment_k
 RULE = "policy"
 """The actor of what a rule of the fleet decides."""
 WAS_ACCEPTED = (KeyState.ACCEPTED, KeyState.REVOKED)
+
+
+# Every call asks it, and making a statement costs as much as asking it.
+_STANDINGS = select(DeviceKeyRow.key_sha256, DeviceKeyRow.device_id, DeviceKeyRow.state).where(
+    DeviceKeyRow.key_sha256.in_(bindparam("keys", expanding=True))
+)
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,8 @@ class Identities:
 
     def standings(self, keys: Sequence[bytes]) -> list[Standing | None]:
         """Whose keys these are, and whether they count; None for one that was never heard of."""
-        wanted = select(DeviceKeyRow.key_sha256, DeviceKeyRow.device_id, DeviceKeyRow.state)
         with self._transactions.reading() as session:
-            rows = session.execute(wanted.where(DeviceKeyRow.key_sha256.in_(set(keys))))
+            rows = session.execute(_STANDINGS, {"keys": list(set(keys))})
             found = {row.key_sha256: Standing(row.device_id, row.state) for row in rows}
         return [found.get(key) for key in keys]
 
