@@ -187,24 +187,12 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         async with status_of_errors(context):
             _require_digest("sha256", request.sha256)
             content = self._hot.get(request.sha256)
-            if content is None:
-                blob = await asyncio.to_thread(self._registry.blob, request.sha256)
-                if blob.length <= self._hot.largest_bytes:
-                    content = await asyncio.to_thread(read_whole, self._artifacts, blob)
-                    self._hot.keep(blob.sha256, content)
-            else:
-                blob = Blob(request.sha256, len(content))
-            if request.offset > blob.length:
-                raise OffsetError(
-                    f"expected an offset of at most {blob.length}, found {request.offset}"
-                )
-            end = min(blob.length, request.offset + (request.length or blob.length))
             if content is not None:
-                for at in range(request.offset, end, CHUNK_BYTES):
-                    chunk = content[at : min(end, at + CHUNK_BYTES)]
+                for chunk in _cut(content[_range_of(request, len(content))]):
                     yield content_pb2.ReadBlobResponse(chunk=chunk)
                 return
-            async for chunk in self._chunks(blob, request.offset, end):
+            blob = await asyncio.to_thread(self._registry.blob, request.sha256)
+            async for chunk in self._chunks(blob, _range_of(request, blob.length)):
                 yield content_pb2.ReadBlobResponse(chunk=chunk)
 
     async def ReadMetadata(  # noqa: N802
@@ -220,17 +208,39 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
                 chunk = content[at : at + METADATA_CHUNK_BYTES]
                 yield content_pb2.ReadMetadataResponse(chunk=chunk)
 
-    async def _chunks(self, blob: Blob, start: int, end: int) -> AsyncIterator[bytes]:
-        for offset in range(start, end, READ_BYTES):
-            wanted = min(READ_BYTES, end - offset)
+    async def _chunks(self, blob: Blob, wanted_range: slice) -> AsyncIterator[bytes]:
+        if blob.length <= self._hot.largest_bytes:
+            content = await asyncio.to_thread(read_whole, self._artifacts, blob)
+            self._hot.keep(blob.sha256, content)
+            for chunk in _cut(content[wanted_range]):
+                yield chunk
+            return
+        for offset in range(wanted_range.start, wanted_range.stop, READ_BYTES):
+            wanted = min(READ_BYTES, wanted_range.stop - offset)
             block = await asyncio.to_thread(self._artifacts.read, blob.sha256, offset, wanted)
             if len(block) != wanted:
                 raise StorageError(
                     f"blob {blob.sha256.hex()}: expected {wanted} bytes at {offset}, "
                     f"found {len(block)}"
                 )
-            for at in range(0, len(block), CHUNK_BYTES):
-                yield block[at : at + CHUNK_BYTES]
+            for chunk in _cut(block):
+                yield chunk
+
+
+def _range_of(request: content_pb2.ReadBlobRequest, length: int) -> slice:
+    """The bytes that a request wants of a blob of this length.
+
+    Raises:
+        OffsetError: it begins behind the end.
+    """
+    if request.offset > length:
+        raise OffsetError(f"expected an offset of at most {length}, found {request.offset}")
+    return slice(request.offset, min(length, request.offset + (request.length or length)))
+
+
+def _cut(content: bytes) -> Iterator[bytes]:
+    for at in range(0, len(content), CHUNK_BYTES):
+        yield content[at : at + CHUNK_BYTES]
 
 
 @asynccontextmanager
