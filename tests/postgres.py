@@ -27,6 +27,7 @@ LOG = "postgres.log"
 DEBIAN = Path("/usr/lib/postgresql")
 ACCOUNT = "postgres"
 """Debian's own user of it."""
+OPTIONS_OF_A_NEW_CLUSTER = ("-U", "test", "--auth=trust", "-E", "UTF8")
 
 
 @dataclass
@@ -91,11 +92,10 @@ def running() -> Iterator[PostgresServer]:
             shutil.chown(folder, ACCOUNT, ACCOUNT)
         data = Path(folder) / "data"
         subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "test", "--auth=trust", "-E", "UTF8"],
+            [*_as_account(), programs / "initdb", "-D", data, *OPTIONS_OF_A_NEW_CLUSTER],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=folder,
-            **_as_account(),
         )
         port = _free_port()
         server = PostgresServer(programs, data, port, _start(programs, data, port))
@@ -119,19 +119,21 @@ def programs_or_skip() -> Path:
 
 
 def _start(programs: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
+    options = ["-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
+    command = [*_as_account(), programs / "postgres", *options]
     with (data.parent / LOG).open("ab") as log:
-        return subprocess.Popen(
-            [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"],
-            stdout=log,
-            stderr=log,
-            cwd=data,
-            **_as_account(),
-        )
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=data)
 
 
-def _as_account() -> dict[str, str]:
-    """PostgreSQL refuses to run as root, which tests in a container are."""
-    return {"user": ACCOUNT, "group": ACCOUNT} if os.geteuid() == 0 else {}
+def _as_account() -> list[str]:
+    """PostgreSQL refuses to run as root, which tests in a container are.
+
+    A command before the command: subprocess itself would fork to change the user, and a process
+    with gRPC's threads in it does not live through that.
+    """
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--init-groups"]
 
 
 def _free_port() -> int:

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -20,14 +20,18 @@ TIMEOUT_S = 30
 
 
 @contextmanager
-def server_process(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = subprocess.Popen(
-        [*COMMAND, "serve", str(home), "--listen", "127.0.0.1:0", *options],
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def server_process(
+    home: Path, *options: str, log: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Serve a home; its log goes to a file, or to a pipe for tests that cause but a few lines."""
+    with ExitStack() as stack:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", str(home), "--listen", "127.0.0.1:0", *options],
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if log is None else stack.enter_context(log.open("w")),
+        )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
