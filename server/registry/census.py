@@ -46,17 +46,14 @@ def census(registry: Registry) -> Census:
     Raises:
         RegistryError: the database cannot be read.
     """
+    by_state = select(DeviceKeyRow.state, func.count()).group_by(DeviceKeyRow.state)
     in_service = DeviceRow.decommissioned_at.is_(None)
     with registry.transaction() as session:
         return Census(
             devices=_counts(session, DeviceRow.model, DeviceRow.installed, in_service),
             attempts=_counts(session, AttemptRow.state, AttemptRow.code),
             rollouts=_counts(session, RolloutRow.model, RolloutRow.state),
-            keys=dict(
-                session.execute(
-                    select(DeviceKeyRow.state, func.count()).group_by(DeviceKeyRow.state)
-                ).tuples()
-            ),
+            keys={row[0]: row[1] for row in session.execute(by_state)},
             expiries=_expiries(session),
         )
 
@@ -83,4 +80,4 @@ def _expiries(session: Session) -> dict[str, datetime]:
             (newest.c.role == MetadataRow.role) & (newest.c.version == MetadataRow.version),
         )
     )
-    return dict(rows.tuples())
+    return {row[0]: row[1] for row in rows}
