@@ -47,10 +47,10 @@ class Served:
     log: Path
 
     def metrics(self) -> dict[tuple, float]:
-        """Values by name and labels, as in ("ota_devices", "model=digits", "generation=1")."""
+        """Values by name and sorted labels: ("ota_devices", "generation=1", "model=digits")."""
         text = urlopen(f"{self.http}/metrics", timeout=TIMEOUT_S).read().decode()
         return {
-            (sample.name, *(f"{name}={value}" for name, value in sample.labels.items())): (
+            (sample.name, *sorted(f"{label}={value}" for label, value in sample.labels.items())): (
                 sample.value
             )
             for family in text_string_to_metric_families(text)
@@ -136,8 +136,8 @@ def test_an_update_is_counted_logged_by_its_attempt_and_names_no_secret(
         counts = {
             ("ota_check_ins_total", "answer=plan"): 1,
             ("ota_check_ins_total", "answer=nothing"): 1,
-            ("ota_attempts", "state=failed", "code=DISK_FULL"): 1,
-            ("ota_devices", "model=digits", "generation=1"): 1,
+            ("ota_attempts", "code=DISK_FULL", "state=failed"): 1,
+            ("ota_devices", "generation=1", "model=digits"): 1,
             ("ota_device_keys", "state=accepted"): 1,
             ("ota_device_keys", "state=pending"): 1,
             ("ota_registry_up",): 1,
@@ -183,7 +183,7 @@ def test_an_update_is_counted_logged_by_its_attempt_and_names_no_secret(
 
 
 def of_calls(method: str, code: str) -> tuple[str, str, str]:
-    return ("ota_call_seconds_count", f"method={method}", f"code={code}")
+    return ("ota_call_seconds_count", f"code={code}", f"method={method}")
 
 
 def test_two_servers_of_one_database_count_the_same_fleet(home: ServerHome, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_two_servers_of_one_database_count_the_same_fleet(home: ServerHome, tmp_
             check_in(opened, installed=1)
         time.sleep(KEEP_S / 5)
         now = {name: value for name, value in first.metrics().items() if name[0] == "ota_devices"}
-        assert now == {("ota_devices", "model=digits", "generation=1"): 1}
+        assert now == {("ota_devices", "generation=1", "model=digits"): 1}
         assert ("ota_check_ins_total", "answer=nothing") not in first.metrics()
         assert second.metrics()["ota_check_ins_total", "answer=nothing"] == 1
 

@@ -1,4 +1,8 @@
-"""Rates, settings, and the rules of requests."""
+"""Rates, settings, the rules of requests, and what is said of them."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2
@@ -15,6 +19,9 @@ from server.limits.rates import Rate
 from server.limits.rules import require_rules
 from server.limits.settings import Limits
 from server.limits.turns import Turns, caller_of
+from server.service import STATUS_CODES
+
+ROOT = Path(__file__).parents[3]
 
 # ---- rates
 
@@ -198,3 +205,21 @@ def test_our_part_of_the_rules_schema_is_that_of_protovalidate() -> None:
             )
     [rule] = ours.extension
     assert rule.number in {e.number for e in whole.extension if e.name == rule.name}
+
+
+def test_a_device_loads_neither_the_engine_of_the_rules_nor_the_metrics() -> None:
+    probe = (
+        "import edge_client.cli, edge_client.transport, protos.ota.v1.device_pb2, sys; "
+        "print({'protovalidate', 'protobuf', 'prometheus_client'} & set(sys.modules), "
+        "'protos.buf.validate.validate_pb2' in sys.modules)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, text=True, capture_output=True, check=True
+    ).stdout
+    assert shown == "set() True\n"
+
+
+def test_the_document_of_status_codes_has_those_of_every_error() -> None:
+    text = (ROOT / "docs" / "status-codes.md").read_text()
+    codes = {code.name for _, code in STATUS_CODES}
+    assert [code for code in sorted(codes) if f"| {code} |" not in text] == []
