@@ -60,9 +60,6 @@ READ_BYTES = 4 * CHUNK_BYTES
 
 METADATA_CHUNK_BYTES = 64 * 1024
 
-# Check-ins under way in one process. A fleet that wakes at once is answered in turns: what waits
-# longer than a device's deadline would be worked off for nobody.
-MOST_CHECK_INS = 256
 RETRY_AFTER = "retry-after-s"
 RETRY_AFTER_S = (5.0, 60.0)
 
@@ -98,10 +95,12 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
     def __init__(
         self,
         registry: Registry,
-        most_check_ins: int = MOST_CHECK_INS,
+        most_check_ins: int,
         random: Random | None = None,
     ) -> None:
         self._registry = registry
+        # A fleet that wakes at once is answered in turns: what waits longer than a device's
+        # deadline would be worked off for nobody.
         self._free_check_ins = most_check_ins
         self._random = random or SystemRandom()
 

@@ -141,7 +141,7 @@ async def start(
         options=(*SERVER_OPTIONS, *limits.grpc_options()),
     )
     enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
-        EnrollmentService(home.registry, authority, most_pending=limits.pending_enrolments), server
+        EnrollmentService(home.registry, authority, limits.pending_enrolments), server
     )
     device_pb2_grpc.add_DeviceServiceServicer_to_server(
         DeviceService(home.registry, limits.check_ins), server

@@ -17,7 +17,7 @@ from server.identity.caller import caller_device, current_caller
 from server.identity.certificates import key_of_request, key_sha256
 from server.identity.keys import DeviceKey, KeyState, require_device_id
 from server.registry import Registry
-from server.registry.identities import MOST_PENDING, Identities
+from server.registry.identities import Identities
 from server.service import status_of_errors
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self,
         registry: Registry,
         authority: Authority,
+        most_pending: int,
         now: Clock = utc_now,
-        most_pending: int = MOST_PENDING,
     ) -> None:
         self._registry = registry
         self._identities = Identities(registry, most_pending)

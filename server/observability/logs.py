@@ -8,6 +8,7 @@ Whatever a device sends may come to stand in a message; it cannot begin a line o
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,6 +32,7 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+PLAIN = re.compile(r"[\w.:/+%\[\]-]+", re.ASCII)
 QUIET = ("alembic", "asyncio", "tuf", "securesystemslib")
 """What others write below a warning says nothing to an operator."""
 
@@ -55,7 +57,7 @@ class TextLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """One line without what follows of an exception."""
-        pairs = "".join(f" {name}={value}" for name, value in fields_of(record).items())
+        pairs = "".join(f" {name}={_word(value)}" for name, value in fields_of(record).items())
         return _on_one_line(super().formatMessage(record) + pairs)
 
 
@@ -80,6 +82,12 @@ class JsonLines(logging.Formatter):
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
     """What is noted of the work that a line is about, and what the line adds."""
     return {**noted(), **getattr(record, "fields", {})}
+
+
+def _word(value: object) -> str:
+    """A value that ends where the next field begins; in quotes where it would not."""
+    text = str(value)
+    return text if PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def _on_one_line(text: str) -> str:

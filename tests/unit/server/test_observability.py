@@ -70,6 +70,12 @@ def test_what_a_device_sends_begins_no_line_of_its_own() -> None:
     assert "\x1b" not in text
 
 
+def test_a_value_that_a_device_chose_is_no_other_field() -> None:
+    with about(attempt_id='1 device=other "x"'):
+        text = TextLines().format(line("hello"))
+    assert text.endswith(' hello attempt_id="1 device=other \\"x\\""')
+
+
 @pytest.mark.parametrize("lines", [TextLines, JsonLines])
 def test_a_fault_is_written_with_its_traceback(lines: type[logging.Formatter]) -> None:
     try:
