@@ -40,7 +40,7 @@ class Limits:
     calls_per_s: float = 20.0
     calls_at_once: int = 400
     enrolments_per_s: float = 20.0
-    enrolments_at_once: int = 400
+    enrolments_at_once: int = 2000
     pending_enrolments: int = 10_000
     stall_s: float = 900.0
     keepalive_s: float = 300.0
