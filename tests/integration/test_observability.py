@@ -112,7 +112,7 @@ def test_an_update_is_counted_logged_by_its_attempt_and_names_no_secret(
     ca = fleet.of_enrolment(home)
     key = new_key()
     signing_request = fleet.request_for(key)
-    with served(home.folder, tmp_path / "log") as server:
+    with served(home.folder, tmp_path / "log", "--log-level", "debug") as server:
         with channel(server.address, credential) as opened:
             plan = check_in(opened).plan
             blob = plan.steps[0].diff
