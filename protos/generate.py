@@ -1,10 +1,11 @@
 """Generate the Python code of the protos, or check that what is committed is up to date.
 
-    python -m protos.generate            write protos/ota/v1/*_pb2*.py[i]
+    python -m protos.generate            write *_pb2*.py[i] beside every .proto
     python -m protos.generate --check    exit 1 when a committed file differs
 
 protoc writes `from ota.v1 import ...`; in this repository the tree equals the import path,
-so the one rewrite made here is `ota.v1` -> `protos.ota.v1` in import statements.
+so the one rewrite made here is `ota.v1` -> `protos.ota.v1` in import statements, and so for
+`buf.validate`. Services are ours alone.
 """
 
 import re
@@ -13,7 +14,10 @@ import tempfile
 from pathlib import Path
 
 PROTO_ROOT = Path(__file__).parent
-OUTPUTS = ("--python_out", "--grpc_python_out", "--mypy_out", "--mypy_grpc_out")
+MESSAGES = ("--python_out", "--mypy_out")
+SERVICES = ("--grpc_python_out", "--mypy_grpc_out")
+OURS = "ota/v1/*.proto"
+RULES = "buf/validate/*.proto"
 PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 
 
@@ -21,23 +25,25 @@ def generate_into(folder: Path) -> None:
     """Run protoc over every .proto file and rewrite the imports."""
     from grpc_tools import protoc  # a development tool, not needed to import protos
 
-    sources = sorted(str(p.relative_to(PROTO_ROOT)) for p in PROTO_ROOT.glob("ota/v1/*.proto"))
     # The plugins of this environment, whether or not it is activated.
     programs = Path(sys.executable).parent
-    plugins = (f"--plugin={programs / name}" for name in PLUGINS)
-    outputs = (f"{option}={folder}" for option in OUTPUTS)
+    plugins = [f"--plugin={programs / name}" for name in PLUGINS]
     # google/protobuf/*.proto come with the tool.
     includes = (f"-I{PROTO_ROOT}", f"-I{Path(protoc.__file__).parent / '_proto'}")
-    if protoc.main(["protoc", *includes, *plugins, *outputs, *sources]) != 0:
-        raise SystemExit("protoc failed; its messages stand above")
-    for path in folder.glob("ota/v1/*_pb2*.py*"):
+    for pattern, options in ((RULES, MESSAGES), (OURS, (*MESSAGES, *SERVICES))):
+        sources = sorted(str(p.relative_to(PROTO_ROOT)) for p in PROTO_ROOT.glob(pattern))
+        outputs = (f"{option}={folder}" for option in options)
+        if protoc.main(["protoc", *includes, *plugins, *outputs, *sources]) != 0:
+            raise SystemExit("protoc failed; its messages stand above")
+    for path in folder.rglob("*_pb2*.py*"):
         path.write_text(rewrite_imports(path.read_text()))
 
 
 def rewrite_imports(source: str) -> str:
     """Point imports of ota.v1 at protos.ota.v1; the descriptors keep their names."""
-    source = re.sub(r"^from ota\.v1 import", "from protos.ota.v1 import", source, flags=re.M)
-    return re.sub(r"^import ota\.v1\.", "import protos.ota.v1.", source, flags=re.M)
+    packages = r"(ota\.v1|buf\.validate)"
+    source = re.sub(rf"^from {packages} import", r"from protos.\1 import", source, flags=re.M)
+    return re.sub(rf"^import {packages}\.", r"import protos.\1.", source, flags=re.M)
 
 
 def stale_files() -> list[str]:
@@ -45,9 +51,7 @@ def stale_files() -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         generate_into(Path(scratch))
         fresh = {p.relative_to(scratch): p.read_text() for p in Path(scratch).rglob("*_pb2*")}
-    committed = {
-        p.relative_to(PROTO_ROOT): p.read_text() for p in PROTO_ROOT.glob("ota/v1/*_pb2*.py*")
-    }
+    committed = {p.relative_to(PROTO_ROOT): p.read_text() for p in PROTO_ROOT.rglob("*_pb2*.py*")}
     names = fresh.keys() | committed.keys()
     return sorted(str(n) for n in names if fresh.get(n) != committed.get(n))
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -32,8 +31,10 @@ from server.graph import graph_without_weights
 from server.home import ServerHome
 from server.identity.authority import CREDENTIAL_NAME
 from server.identity.keys import Policy
+from server.limits.settings import Limits
+from server.observability.logs import LogFormat, LogLevel, configure
 from server.publishing import diff_from_head, layout_after, publish, require_model_name
-from server.serving import ListenAddress, serve_until_signal
+from server.serving import RunningServer, serve_until_signal
 from server.signing.roles import OFFLINE
 from server.status import ModelStatus, status_of
 from server.training.cli import train
@@ -112,17 +113,34 @@ def serve(
     ],
     database: DatabaseOption = None,
     store: StoreOption = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="/metrics, /healthz and /readyz over plain HTTP there; a port alone: loopback.",
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON.")] = (
+        LogFormat.TEXT
+    ),
+    log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.")] = LogLevel.INFO,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="See docs/guides/monitoring.md. Repeatable."),
+    ] = None,
 ) -> None:
     """Serve devices until SIGTERM or SIGINT; prints the address when it takes calls.
 
     Example: ota-server serve srv --listen 127.0.0.1:50051
+
+    Example: ota-server serve srv --listen 0.0.0.0:50051 --metrics 9464 --log-format json
     """
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    limits = Limits.of(limit or ())
+    configure(log_format, log_level)
     with open_home(home, database, store) as opened:
-        asyncio.run(serve_until_signal(opened, listen, _announce))
+        asyncio.run(
+            serve_until_signal(opened, listen, _announce, limits=limits, metrics_at=metrics)
+        )
 
 
 @app.command("publish")
@@ -239,8 +257,10 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _announce(address: ListenAddress) -> None:
-    print(f"listening on {address}", flush=True)
+def _announce(server: RunningServer) -> None:
+    print(f"listening on {server.address}", flush=True)
+    if server.metrics is not None:
+        print(f"metrics on http://{server.metrics}/metrics", flush=True)
 
 
 def _parse_budget(budget: str | None, weights: Path) -> int | None:

@@ -28,7 +28,15 @@ Every message is one line that says what was expected and what was found.
 
 
 class ServerError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    Attributes:
+        retry_after_s: When the caller should come again; None: nobody knows, or never.
+        limit: The name of the limit that refused (server.limits.settings), if one did.
+    """
+
+    retry_after_s: int | None = None
+    limit: str | None = None
 
 
 class InputError(ServerError):
@@ -86,9 +94,23 @@ class ForbiddenError(AccessError):
 class FullError(ServerError):
     """A limit that protects the server is reached; nothing was changed."""
 
+    retry_after_s = 3600
+    limit = "pending-enrolments"
+
 
 class BusyError(FullError):
-    """Too many calls at once; nothing was done."""
+    """Too many calls at once; nothing was done.
+
+    Args:
+        message: What there is too much of.
+        retry_after_s: When to come again.
+        limit: Which limit said no.
+    """
+
+    def __init__(self, message: str, retry_after_s: int, limit: str) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.limit = limit
 
 
 class MissingKeyError(ServerError):

@@ -1,6 +1,7 @@
 """The gRPC border: messages in, values to the rest of the server, messages out.
 
-The registry and the store block, so they are called in threads. Which error becomes which
+Requests keep the rules that stand beside their fields (server.limits.guard asks before a method
+runs). The registry and the store block, so they are called in threads. Which error becomes which
 status is said once, in STATUS_CODES. No gRPC compression: the blobs are compressed already.
 """
 
@@ -22,10 +23,7 @@ from server.artifacts.hot import HotBlobs
 from server.batching import Batches
 from server.devices import Answer, CheckIn, Installed
 from server.domain import (
-    DIGEST_BYTES,
     EVERY_DEVICE,
-    LARGEST_COUNT,
-    LONGEST_NAME,
     AttemptState,
     Blob,
     Outcome,
@@ -43,13 +41,13 @@ from server.errors import (
     NotFoundError,
     OffsetError,
     RegistryError,
-    RequestError,
     ServerError,
     StorageError,
     UnknownCallerError,
     UnknownStateError,
 )
 from server.identity.caller import caller_device
+from server.observability.fields import note
 from server.registry import Registry
 from server.signing.online import OnlineSigner
 
@@ -63,11 +61,6 @@ READ_BYTES = 4 * CHUNK_BYTES
 
 METADATA_CHUNK_BYTES = 64 * 1024
 
-LONGEST_CODE = 64
-MOST_HELD = 64
-# Check-ins under way in one process. A fleet that wakes at once is answered in turns: what waits
-# longer than a device's deadline would be worked off for nobody.
-MOST_CHECK_INS = 256
 LARGEST_BATCH = 64
 """Check-ins that share a transaction: more would hold others up for longer than they save."""
 RETRY_AFTER = "retry-after-s"
@@ -104,10 +97,12 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
     def __init__(
         self,
         registry: Registry,
-        most_check_ins: int = MOST_CHECK_INS,
+        most_check_ins: int,
         random: Random | None = None,
     ) -> None:
         self._registry = registry
+        # A fleet that wakes at once is answered in turns: what waits longer than a device's
+        # deadline would be worked off for nobody.
         self._free_check_ins = most_check_ins
         self._random = random or SystemRandom()
         self._check_ins: Batches[CheckIn, Answer] = Batches(
@@ -123,12 +118,13 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             asked = CheckIn(
                 device_id,
                 _installed_from(request),
-                _held_from(request),
+                frozenset(request.held),
                 _coders_from(request),
                 request.is_metered,
             )
-            with self._one_of_few(context):
+            with self._one_of_few():
                 answer = await self._check_ins.answer(asked)
+            _note_answer(answer)
             if answer.plan is not None:
                 log.info(
                     "device %s: attempt %s to generation %d",
@@ -143,6 +139,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
     ) -> device_pb2.ReportResponse:
         """Record how an attempt goes."""
         async with status_of_errors(context):
+            note(attempt_id=request.attempt_id)
             report = _report_from(request, caller_device(request.device_id))
             state = None
             if report is not None:
@@ -158,12 +155,13 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             return device_pb2.ReportResponse(is_withdrawn=state is AttemptState.SUPERSEDED)
 
     @contextmanager
-    def _one_of_few(self, context: Context) -> Iterator[None]:
+    def _one_of_few(self) -> Iterator[None]:
         """Take part in the check-ins under way, or be told when to come again."""
         if self._free_check_ins < 1:
             seconds = round(self._random.uniform(*RETRY_AFTER_S))
-            context.set_trailing_metadata(((RETRY_AFTER, str(seconds)),))
-            raise BusyError(f"too many check-ins at once: come again in {seconds} s")
+            raise BusyError(
+                f"too many check-ins at once: come again in {seconds} s", seconds, "check-ins"
+            )
         self._free_check_ins -= 1
         try:
             yield
@@ -185,7 +183,6 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
     ) -> AsyncIterator[content_pb2.ReadBlobResponse]:
         """Stream a range of a blob that some generation or step names."""
         async with status_of_errors(context):
-            _require_digest("sha256", request.sha256)
             content = self._hot.get(request.sha256)
             if content is not None:
                 for chunk in _cut(content[_range_of(request, len(content))]):
@@ -200,9 +197,6 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
     ) -> AsyncIterator[content_pb2.ReadMetadataResponse]:
         """Stream a file of metadata; the newest timestamp is signed anew where that is due."""
         async with status_of_errors(context):
-            _require_text("role", request.role, LONGEST_NAME)
-            if request.version > LARGEST_COUNT:
-                raise RequestError(f"version: expected less than 2^63, found {request.version}")
             content = await asyncio.to_thread(self._signer.read, request.role, request.version)
             for at in range(0, len(content), METADATA_CHUNK_BYTES):
                 chunk = content[at : at + METADATA_CHUNK_BYTES]
@@ -252,22 +246,16 @@ async def status_of_errors(context: Context) -> AsyncIterator[None]:
         code = next(code for kind, code in STATUS_CODES if isinstance(error, kind))
         if isinstance(error, StorageError):
             log.error("%s", error)
+        note(limit=error.limit)
+        if error.retry_after_s is not None:
+            context.set_trailing_metadata(((RETRY_AFTER, str(error.retry_after_s)),))
         await context.abort(code, str(error))
 
 
 def _installed_from(request: device_pb2.CheckInRequest) -> Installed | None:
     if not request.HasField("installed"):
         return None
-    _require_digest("installed.digest", request.installed.digest)
     return Installed(request.installed.number, request.installed.digest)
-
-
-def _held_from(request: device_pb2.CheckInRequest) -> frozenset[bytes]:
-    if len(request.held) > MOST_HELD:
-        raise RequestError(f"held: expected at most {MOST_HELD} blobs, found {len(request.held)}")
-    for sha256 in request.held:
-        _require_digest("held", sha256)
-    return frozenset(request.held)
 
 
 def _coders_from(request: device_pb2.CheckInRequest) -> frozenset[Coder]:
@@ -277,13 +265,6 @@ def _coders_from(request: device_pb2.CheckInRequest) -> frozenset[Coder]:
 
 def _report_from(request: device_pb2.ReportRequest, device_id: str) -> Report | None:
     """The report; None for an outcome of a newer protocol, which we hear and pass over."""
-    _require_text("attempt_id", request.attempt_id, LONGEST_NAME)
-    _limit_text("code", request.code, LONGEST_CODE)
-    for field in ("bytes_sent", "bytes_received"):
-        if getattr(request, field) > LARGEST_COUNT:
-            raise RequestError(f"{field}: expected less than 2^63, found {getattr(request, field)}")
-    if request.outcome == device_pb2.OUTCOME_UNSPECIFIED:
-        raise RequestError("outcome: expected one, found none")
     outcome = OUTCOMES.get(request.outcome)
     if outcome is None:
         log.warning("attempt %s: unknown outcome %d", request.attempt_id, request.outcome)
@@ -300,20 +281,11 @@ def _report_from(request: device_pb2.ReportRequest, device_id: str) -> Report | 
     )
 
 
-def _require_text(field: str, value: str, longest: int) -> None:
-    if not value:
-        raise RequestError(f"{field}: expected a text, found none")
-    _limit_text(field, value, longest)
-
-
-def _limit_text(field: str, value: str, longest: int) -> None:
-    if len(value) > longest:
-        raise RequestError(f"{field}: expected at most {longest} characters, found {len(value)}")
-
-
-def _require_digest(field: str, value: bytes) -> None:
-    if len(value) != DIGEST_BYTES:
-        raise RequestError(f"{field}: expected {DIGEST_BYTES} bytes, found {len(value)}")
+def _note_answer(answer: Answer) -> None:
+    if answer.plan is not None:
+        note(answer="plan", attempt_id=answer.plan.attempt_id, rollout_id=answer.plan.rollout_id)
+    else:
+        note(answer=answer.deferral.reason if answer.deferral is not None else "nothing")
 
 
 def _check_in_response(answer: Answer) -> device_pb2.CheckInResponse:

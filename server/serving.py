@@ -14,9 +14,9 @@ import random
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -38,12 +38,21 @@ from server.identity.credentials import server_credentials
 from server.identity.gate import Gate
 from server.identity.operator_service import OperatorService
 from server.identity.service import EnrollmentService
+from server.limits.guard import Guard
+from server.limits.settings import Limits
+from server.limits.turns import Turns
+from server.observability.calls import Calls
+from server.observability.census import FleetCollector
+from server.observability.endpoint import Endpoint
+from server.observability.metrics import Metrics
 from server.registry.audit import SERVER
-from server.rollouts.ticking import keep_ticking
+from server.registry.identities import AUTHORITY, Identities
+from server.rollouts.ticking import keep_ticking, tick
 from server.service import ContentService, DeviceService
 from server.signing.online import OnlineSigner
 
 GRACE_S = 5.0
+DEFAULT_LIMITS = Limits()
 
 SERVICE_NAMES = (
     device_pb2.DESCRIPTOR.services_by_name["DeviceService"].full_name,
@@ -86,11 +95,12 @@ class ListenAddress:
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that takes calls; `address` has the port that it really listens on."""
+    """A server that takes calls; the addresses have the ports that it really listens on."""
 
     address: ListenAddress
     grpc_server: grpc.aio.Server
     health: health.aio.HealthServicer
+    metrics: ListenAddress | None = None
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Say NOT_SERVING, refuse new calls, let those under way end within the grace."""
@@ -98,12 +108,20 @@ class RunningServer:
         await self.grpc_server.stop(grace_s)
 
 
-async def start(home: ServerHome, listen: str) -> RunningServer:
+async def start(
+    home: ServerHome,
+    listen: str,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    metrics: Metrics | None = None,
+) -> RunningServer:
     """Start to serve a home.
 
     Args:
         home: An open home; the caller closes it after the server has stopped.
         listen: HOST:PORT, port 0 for any free one.
+        limits: What the server takes.
+        metrics: Where it counts; None: nobody looks.
 
     Raises:
         SettingError: nothing can listen on the address; the message says why.
@@ -115,11 +133,20 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
     authority = home.authority()
     signer = OnlineSigner(home.registry.signing, home.keys)
     await asyncio.to_thread(signer.require_keys)
-    server = grpc.aio.server(interceptors=(Gate(authority, home.registry),), options=SERVER_OPTIONS)
-    enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
-        EnrollmentService(home.registry, authority), server
+    server = grpc.aio.server(
+        interceptors=(
+            Calls(metrics or Metrics()),
+            Gate(authority, home.registry, Turns(limits)),
+            Guard(limits),
+        ),
+        options=(*SERVER_OPTIONS, *limits.grpc_options()),
     )
-    device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceService(home.registry), server)
+    enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
+        EnrollmentService(home.registry, authority, limits.pending_enrolments), server
+    )
+    device_pb2_grpc.add_DeviceServiceServicer_to_server(
+        DeviceService(home.registry, limits.check_ins), server
+    )
     content_pb2_grpc.add_ContentServiceServicer_to_server(
         ContentService(home.registry, home.artifacts, signer), server
     )
@@ -141,38 +168,89 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
 
 @asynccontextmanager
 async def serving(
-    home: ServerHome, listen: str, grace_s: float = GRACE_S
+    home: ServerHome,
+    listen: str,
+    grace_s: float = GRACE_S,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    metrics_at: str | None = None,
 ) -> AsyncIterator[RunningServer]:
-    """Serve a home, and let its rollouts go on, for as long as the block runs."""
+    """Serve a home, and let its rollouts go on, for as long as the block runs.
+
+    Args:
+        home: As for `start`.
+        listen: As for `start`.
+        grace_s: What calls under way get to end.
+        limits: What the server takes.
+        metrics_at: HOST:PORT of metrics over HTTP, or a port of loopback; None: no metrics.
+
+    Raises:
+        As `start`.
+    """
     home = home.acting_as(SERVER)
-    server = await start(home, listen)
-    stopped = asyncio.Event()
-    spread = random.SystemRandom()
-    ticking = asyncio.create_task(keep_ticking(home, stopped, lambda: spread.uniform(0.5, 1.5)))
+    metrics = Metrics()
+    with _endpoint(home, metrics, metrics_at) as endpoint:
+        server = await start(home, listen, limits=limits, metrics=metrics)
+        if endpoint is not None:
+            server = replace(server, metrics=ListenAddress(endpoint.host, endpoint.port))
+        stopped = asyncio.Event()
+        spread = random.SystemRandom()
+        ticking = asyncio.create_task(
+            keep_ticking(home, stopped, lambda: spread.uniform(0.5, 1.5), look=metrics.timed(tick))
+        )
+        try:
+            yield server
+        finally:
+            if endpoint is not None:
+                endpoint.drain()
+            await server.stop(grace_s)
+            stopped.set()
+            await ticking
+
+
+@contextmanager
+def _endpoint(home: ServerHome, metrics: Metrics, at: str | None) -> Iterator[Endpoint | None]:
+    """Metrics over HTTP, where they are wanted."""
+    if at is None:
+        yield None
+        return
+    address = ListenAddress.parse(f"127.0.0.1:{at}" if at.isdecimal() else at)
+    _require_bindable(address)
+    metrics.registry.register(FleetCollector(home.registry))
+    checks = {
+        "registry": lambda: Identities(home.registry).setting(AUTHORITY),
+        "artifacts": home.artifacts.require_reachable,
+    }
+    endpoint = Endpoint.start(address.host, address.port, metrics.registry, checks)
     try:
-        yield server
+        yield endpoint
     finally:
-        await server.stop(grace_s)
-        stopped.set()
-        await ticking
+        endpoint.stop()
 
 
 async def serve_until_signal(
-    home: ServerHome, listen: str, announce: Callable[[ListenAddress], None]
+    home: ServerHome,
+    listen: str,
+    announce: Callable[[RunningServer], None],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    metrics_at: str | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        home: An open home.
+        home: As for `serving`, as all others but one.
         listen: HOST:PORT.
-        announce: Called once, with the real address, when calls are taken.
+        announce: Called once, with the real addresses, when calls are taken.
+        limits: What the server takes.
+        metrics_at: Where metrics are.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with serving(home, listen) as server:
-        announce(server.address)
+    async with serving(home, listen, limits=limits, metrics_at=metrics_at) as server:
+        announce(server)
         await stopped.wait()
 
 

@@ -67,8 +67,7 @@ class BucketStore:
         except BaseError as error:
             raise SettingError(f"s3://{bucket}: {_first_line(error)}") from error
         store = cls(objects, f"s3://{bucket}/{prefix}".rstrip("/"))
-        with store._errors("listed"):
-            next(iter(objects.list(chunk_size=1)), None)
+        store.require_reachable()
         return store
 
     def put(self, content: bytes) -> Blob:
@@ -103,6 +102,11 @@ class BucketStore:
         with self._errors("read", blob.sha256):
             blocks = self._objects.get(name).stream(STREAM_BYTES)
             require_content(blob, map(bytes, blocks), f"{self._name}/{name}")
+
+    def require_reachable(self) -> None:
+        """List an object."""
+        with self._errors("listed"):
+            next(iter(self._objects.list(chunk_size=1)), None)
 
     @contextmanager
     def _errors(self, done: str, sha256: bytes | None = None) -> Iterator[None]:

@@ -71,6 +71,14 @@ class FolderStore:
         """Read a blob again and compare."""
         require_content(blob, self._blocks(blob.sha256), str(self._path(blob.sha256)))
 
+    def require_reachable(self) -> None:
+        """Look into the folder."""
+        try:
+            with os.scandir(self.folder) as entries:
+                next(entries, None)
+        except OSError as error:
+            raise ArtifactError(f"{self.folder}: cannot be read: {error.strerror}") from error
+
     def _blocks(self, sha256: bytes) -> Iterator[bytes]:
         offset = 0
         while block := self.read(sha256, offset, HASH_BLOCK_BYTES):

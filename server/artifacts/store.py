@@ -32,6 +32,13 @@ class ArtifactStore(Protocol):
             ArtifactError: it is missing, cannot be read, or its bytes have changed.
         """
 
+    def require_reachable(self) -> None:
+        """Ask whether the place is there and can be looked into.
+
+        Raises:
+            ArtifactError: it is not, or cannot.
+        """
+
 
 def name_of(sha256: bytes) -> str:
     """A blob's path within a store: ab/cdef..., from the hex SHA-256."""

@@ -7,10 +7,9 @@ registry, whether the key still counts: at every call, so that a revocation need
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import lru_cache
-from inspect import isasyncgenfunction
-from typing import Any
 
 import grpc
 from cryptography import x509
@@ -18,11 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from server.batching import Batches
 from server.errors import ForbiddenError, UnknownCallerError
+from server.handlers import Context, Continuation, Handler, around
 from server.identity.access import require_access
 from server.identity.authority import Authority
 from server.identity.caller import Caller, set_caller
 from server.identity.certificates import DeviceIdentity, EnrolmentIdentity, OperatorIdentity
 from server.identity.keys import KeyState
+from server.limits.turns import Turns, note_caller
 from server.registry import Registry
 from server.registry.identities import ENROLMENT_KEY, Identities, Standing
 from server.registry.operators import Operators
@@ -30,8 +31,6 @@ from server.service import status_of_errors
 
 log = logging.getLogger(__name__)
 
-Handler = Any
-Context = grpc.aio.ServicerContext[Any, Any]
 KNOWN_CALLERS = 4096
 MOST_KEYS_AT_ONCE = 256
 
@@ -39,7 +38,8 @@ MOST_KEYS_AT_ONCE = 256
 class Gate(grpc.aio.ServerInterceptor):
     """Lets in whom `server.identity.access` and the registry let in."""
 
-    def __init__(self, authority: Authority, registry: Registry) -> None:
+    def __init__(self, authority: Authority, registry: Registry, turns: Turns) -> None:
+        self._turns = turns
         self._identities = Identities(registry)
         self._device_keys = Batches(self._identities.standings, MOST_KEYS_AT_ONCE)
         self._operators = Operators(registry)
@@ -48,43 +48,27 @@ class Gate(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """Put the check before the method."""
         handler = await continuation(handler_call_details)
         if handler is None:  # UNIMPLEMENTED, whoever asks
             return None
-        return self._guarded(handler, str(handler_call_details.method))
+        method = str(handler_call_details.method)
+        return around(handler, lambda _, context: self._admitted(method, context))
 
-    def _guarded(self, handler: Handler, method: str) -> Handler:
-        async def one(request: Any, context: Context) -> Any:
-            await self._admit(method, context)
-            return await inner(request, context)
-
-        async def many(request: Any, context: Context) -> AsyncIterator[Any]:
-            await self._admit(method, context)
-            async for answer in inner(request, context):
-                yield answer
-
-        inner = (
-            handler.unary_unary
-            or handler.unary_stream
-            or handler.stream_unary
-            or handler.stream_stream
-        )
-        kind = _KINDS[(handler.request_streaming, handler.response_streaming)]
-        return kind(
-            # A stream is a generator, or else a coroutine that writes to the context.
-            many if isasyncgenfunction(inner) else one,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+    @asynccontextmanager
+    async def _admitted(self, method: str, context: Context) -> AsyncIterator[None]:
+        await self._admit(method, context)
+        yield
 
     async def _admit(self, method: str, context: Context) -> None:
         async with status_of_errors(context):
             try:
                 caller = self._caller_of(_certificate_of(context))
+                note_caller(caller.identity)
+                self._turns.take(caller.identity, context.peer())
                 require_access(method, caller.identity)
                 await self._require_counting(caller)
             except (ForbiddenError, UnknownCallerError) as error:
@@ -119,14 +103,6 @@ def _require_accepted(identity: DeviceIdentity, standing: Standing | None) -> No
         )
     if standing.state is not KeyState.ACCEPTED:
         raise ForbiddenError(f"the key of device {identity.device_id} is {standing.state}")
-
-
-_KINDS = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
 
 
 def _certificate_of(context: Context) -> bytes:

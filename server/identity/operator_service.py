@@ -9,11 +9,9 @@ import grpc
 
 from protos.ota.v1 import operator_pb2, operator_pb2_grpc
 from server.clock import Clock, utc_now
-from server.domain import DIGEST_BYTES
-from server.errors import RequestError
 from server.identity.caller import caller_operator
 from server.identity.desk import STATES, VERBS, message_of
-from server.identity.keys import KeyState, Verb, require_device_id
+from server.identity.keys import require_device_id
 from server.registry import Registry
 from server.registry.identities import Identities
 from server.service import status_of_errors
@@ -22,6 +20,9 @@ log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 KEYS_AT_ONCE = 500
+
+STATE_OF = {number: state for state, number in STATES.items()}
+VERB_OF = {number: verb for verb, number in VERBS.items()}
 
 
 class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
@@ -36,7 +37,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     ) -> AsyncIterator[operator_pb2.ListDevicesResponse]:
         """All keys, or those of a state."""
         async with status_of_errors(context):
-            state = _state_of(request.state)
+            state = STATE_OF.get(request.state)  # none: unspecified, so of every state
             keys = await asyncio.to_thread(self._identities().all, state)
             for start in range(0, len(keys), KEYS_AT_ONCE):
                 part = keys[start : start + KEYS_AT_ONCE]
@@ -47,9 +48,12 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     ) -> operator_pb2.DecideKeyResponse:
         """Accept, reject or revoke."""
         async with status_of_errors(context):
-            sha256, verb = _sha256_of(request.key_sha256), _verb_of(request.verb)
             key = await asyncio.to_thread(
-                self._identities().decide, sha256, verb, self._now(), replace=request.replace
+                self._identities().decide,
+                request.key_sha256,
+                VERB_OF[request.verb],
+                self._now(),
+                replace=request.replace,
             )
             log.info("%s: %s device %s", self._actor(), key.state, key.device_id)
             return operator_pb2.DecideKeyResponse(device=message_of(key))
@@ -62,7 +66,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             device_id = require_device_id(request.device_id) if request.device_id else None
             key = await asyncio.to_thread(
                 self._identities().preauthorize,
-                _sha256_of(request.key_sha256),
+                request.key_sha256,
                 device_id,
                 request.model,
                 self._now(),
@@ -83,25 +87,3 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
 
     def _actor(self) -> str:
         return f"operator:{caller_operator().name}"
-
-
-def _state_of(number: int) -> KeyState | None:
-    if number == operator_pb2.KEY_STATE_UNSPECIFIED:
-        return None
-    for state, known in STATES.items():
-        if known == number:
-            return state
-    raise RequestError(f"state: expected one that is known, found {number}")
-
-
-def _verb_of(number: int) -> Verb:
-    for verb, known in VERBS.items():
-        if known == number:
-            return verb
-    raise RequestError(f"verb: expected one that is known, found {number}")
-
-
-def _sha256_of(value: bytes) -> bytes:
-    if len(value) != DIGEST_BYTES:
-        raise RequestError(f"key_sha256: expected {DIGEST_BYTES} bytes, found {len(value)}")
-    return value

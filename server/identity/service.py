@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from protos.ota.v1 import enrollment_pb2, enrollment_pb2_grpc
 from server.clock import Clock, utc_now
-from server.domain import LONGEST_NAME
 from server.errors import ConflictError, RequestError
 from server.identity.authority import Authority
 from server.identity.caller import caller_device, current_caller
@@ -36,9 +35,15 @@ STATES = {
 class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
     """Requests for certificates, and their renewal."""
 
-    def __init__(self, registry: Registry, authority: Authority, now: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        authority: Authority,
+        most_pending: int,
+        now: Clock = utc_now,
+    ) -> None:
         self._registry = registry
-        self._identities = Identities(registry)
+        self._identities = Identities(registry, most_pending)
         self._authority = authority
         self._now = now
 
@@ -47,8 +52,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
     ) -> enrollment_pb2.EnrollResponse:
         """Record a request, and answer with a certificate once it is accepted."""
         async with status_of_errors(context):
-            _require_short("model", request.model)
-            _require_short("name", request.name)
+            _require_printable("model", request.model)
+            _require_printable("name", request.name)
             if request.device_id:
                 require_device_id(request.device_id)
             key = key_of_request(request.signing_request)
@@ -112,10 +117,6 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServiceServicer):
             )
 
 
-def _require_short(field: str, value: str) -> None:
-    if len(value) > LONGEST_NAME:
-        raise RequestError(
-            f"{field}: expected at most {LONGEST_NAME} characters, found {len(value)}"
-        )
+def _require_printable(field: str, value: str) -> None:
     if not value.isprintable():  # it is shown to operators, in terminals and logs
         raise RequestError(f"{field}: expected printable characters, found {value!r}")

@@ -49,10 +49,16 @@ class Standing:
 
 
 class Identities:
-    """The part of the registry that knows keys."""
+    """The part of the registry that knows keys.
 
-    def __init__(self, transactions: Transactions) -> None:
+    Args:
+        transactions: Of the registry that it is a part of.
+        most_pending: Requests that may wait for an operator.
+    """
+
+    def __init__(self, transactions: Transactions, most_pending: int = MOST_PENDING) -> None:
         self._transactions = transactions
+        self._most_pending = most_pending
 
     # ---- what holds for the fleet
 
@@ -125,7 +131,7 @@ class Identities:
             state = answer_to_request(seen, policy, is_rival)
             model = _known_model(session, (row.model if row else "") or model)
             if row is None:
-                _require_room(session)
+                _require_room(session, self._most_pending)
                 row = DeviceKeyRow(key_sha256=key_sha256)
             row.device_id, row.model, row.name = wanted, model, name
             row.state, row.requested_at = state, now
@@ -322,10 +328,10 @@ def _require_in_service(session: Session, device_id: str) -> None:
         raise ForbiddenError(f"device {device_id} was decommissioned, and its id is not used again")
 
 
-def _require_room(session: Session) -> None:
+def _require_room(session: Session, most: int) -> None:
     waiting = session.scalar(select(func.count()).where(DeviceKeyRow.state == KeyState.PENDING))
-    if waiting is not None and waiting >= MOST_PENDING:
-        raise FullError(f"expected fewer than {MOST_PENDING} requests to wait, found {waiting}")
+    if waiting is not None and waiting >= most:
+        raise FullError(f"expected fewer than {most} requests to wait, found {waiting}")
 
 
 def _known_model(session: Session, model: str) -> str:

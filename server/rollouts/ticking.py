@@ -15,6 +15,7 @@ from diffcodec.errors import CodecError
 from server.clock import Clock, utc_now
 from server.errors import ConflictError, ServerError
 from server.home import ServerHome
+from server.observability.fields import about, note
 from server.registry import Registry
 from server.rollouts.changes import moved
 from server.rollouts.evaluation import Verdict, evaluate
@@ -42,12 +43,13 @@ def tick(home: ServerHome, now: datetime) -> None:
     if ended:
         log.info("%d silent attempts were ended", ended)
     for rollout in home.registry.rollouts.in_states(WATCHED):
-        try:
-            _advance(home, rollout, now)
-        except ConflictError as error:
-            log.info("rollout %s: another server was faster: %s", rollout.rollout_id, error)
-        except (ServerError, CodecError) as error:
-            log.error("rollout %s: %s", rollout.rollout_id, error)
+        with about(rollout_id=rollout.rollout_id):
+            try:
+                _advance(home, rollout, now)
+            except ConflictError as error:
+                log.info("rollout %s: another server was faster: %s", rollout.rollout_id, error)
+            except (ServerError, CodecError) as error:
+                log.error("rollout %s: %s", rollout.rollout_id, error)
 
 
 def judge(registry: Registry, attempt_id: str, now: datetime) -> None:
@@ -55,6 +57,7 @@ def judge(registry: Registry, attempt_id: str, now: datetime) -> None:
     rollout_id = registry.attempt(attempt_id).rollout_id
     if rollout_id is None:
         return
+    note(rollout_id=rollout_id)
     rollout = registry.rollouts.find(rollout_id)
     verdict = evaluate(rollout, registry.rollouts.counts(rollout), now)
     if verdict is not None and verdict.event is Event.FAIL:
@@ -68,6 +71,7 @@ async def keep_ticking(
     spread: Callable[[], float],
     every_s: float = TICK_S,
     now: Clock = utc_now,
+    look: Callable[[ServerHome, datetime], None] = tick,
 ) -> None:
     """Tick until told to stop; a tick under way ends first.
 
@@ -77,10 +81,11 @@ async def keep_ticking(
         spread: A number around 1 for each pause, so that servers do not tick in step.
         every_s: The usual pause.
         now: The clock.
+        look: What to do each time.
     """
     while not stopped.is_set():
         try:
-            await asyncio.to_thread(tick, home, now())
+            await asyncio.to_thread(look, home, now())
         except ServerError as error:
             log.error("tick: %s", error)
         except Exception:  # whatever it is, rollouts of this server must not stand still for ever

@@ -11,7 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-ABSENT = ("torch", "sqlalchemy", "alembic", "onnx", "matplotlib")
+ABSENT = (
+    "torch",
+    "sqlalchemy",
+    "alembic",
+    "onnx",
+    "matplotlib",
+    "protovalidate",
+    "prometheus_client",
+)
 
 
 def main() -> str | None:

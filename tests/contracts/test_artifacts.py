@@ -123,3 +123,18 @@ def test_the_url_of_no_store_is_refused_without_telling_its_secrets(url: str) ->
     with pytest.raises(SettingError, match="expected a store") as refused:
         create_store(url)
     assert "secret" not in str(refused.value)
+
+
+def test_a_store_that_is_there_can_be_reached_whether_or_not_it_holds_anything(
+    store: ArtifactStore,
+) -> None:
+    store.require_reachable()
+    store.put(b"something")
+    store.require_reachable()
+
+
+def test_a_folder_that_went_away_cannot_be_reached(tmp_path: Path) -> None:
+    store = create_store(str(tmp_path / "artifacts"))
+    (tmp_path / "artifacts").rmdir()
+    with pytest.raises(ArtifactError, match="cannot be read: No such file"):
+        store.require_reachable()

@@ -10,7 +10,6 @@ from server.errors import ConflictError, ForbiddenError, FullError, NotFoundErro
 from server.identity.desk import find
 from server.identity.keys import KeyState, Policy, Verb
 from server.registry import Registry
-from server.registry import identities as module
 from server.registry.identities import POLICY, Identities
 from server.registry.key_rows import DeviceKeyRow
 from server.registry.operators import Operator, Operators
@@ -225,10 +224,8 @@ def test_a_decommissioned_device_counts_no_more_and_keeps_its_history(
         identities.decommission("attic", LATER)
 
 
-def test_requests_that_wait_are_bounded(
-    identities: Identities, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MOST_PENDING", 2)
+def test_requests_that_wait_are_bounded(registry: Registry) -> None:
+    identities = Identities(registry, most_pending=2)
     for key in (FIRST, SECOND):
         ask(identities, key, "")
     with pytest.raises(FullError, match="fewer than 2"):

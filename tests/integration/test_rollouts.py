@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -22,12 +21,12 @@ from edge_client.errors import UnhealthyError, WithdrawnError
 from protos.ota.v1 import device_pb2, device_pb2_grpc
 from server.clock import utc_now
 from server.home import ServerHome
+from server.limits.settings import Limits
 from server.publishing import publish
 from server.rollouts import operations
 from server.rollouts.notation import parse_phases
 from server.rollouts.rollout import OnFailure, Policy, Rollout
 from server.rollouts.states import State
-from server.service import DeviceService
 from server.serving import serving
 from tests import fleet
 from tests.integration.served_home import home_with
@@ -256,16 +255,13 @@ def test_two_servers_take_a_failed_generation_back_once(of_two_servers) -> None:
     assert len(registry.rollouts.all()) == 2
 
 
-def test_a_fleet_that_wakes_at_once_is_told_to_come_again_in_turns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("server.serving.DeviceService", partial(DeviceService, most_check_ins=2))
+def test_a_fleet_that_wakes_at_once_is_told_to_come_again_in_turns(tmp_path: Path) -> None:
     home = home_with(tmp_path / "srv", generations=1)
 
     async def scenario() -> None:
         _, credential = fleet.enrolled(home, model=MODEL)
         async with (
-            serving(home, "127.0.0.1:0") as server,
+            serving(home, "127.0.0.1:0", limits=Limits(check_ins=2)) as server,
             grpc.aio.secure_channel(str(server.address), credential.for_channel()) as channel,
         ):
             stub = device_pb2_grpc.DeviceServiceStub(channel)

@@ -22,25 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ota/v1/content.proto\x12\x06ota.v1\"&\n\x04\x42lob\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06length\x18\x02 \x01(\x04\"A\n\x0fReadBlobRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"!\n\x10ReadBlobResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"4\n\x13ReadMetadataRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"%\n\x14ReadMetadataResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\x9e\x01\n\x0e\x43ontentService\x12?\n\x08ReadBlob\x12\x17.ota.v1.ReadBlobRequest\x1a\x18.ota.v1.ReadBlobResponse0\x01\x12K\n\x0cReadMetadata\x12\x1b.ota.v1.ReadMetadataRequest\x1a\x1c.ota.v1.ReadMetadataResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ota/v1/content.proto\x12\x06ota.v1\x1a\x1b\x62uf/validate/validate.proto\"&\n\x04\x42lob\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06length\x18\x02 \x01(\x04\"J\n\x0fReadBlobRequest\x12\x17\n\x06sha256\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"!\n\x10ReadBlobResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"Q\n\x13ReadMetadataRequest\x12\x18\n\x04role\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12 \n\x07version\x18\x02 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f\"%\n\x14ReadMetadataResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\x9e\x01\n\x0e\x43ontentService\x12?\n\x08ReadBlob\x12\x17.ota.v1.ReadBlobRequest\x1a\x18.ota.v1.ReadBlobResponse0\x01\x12K\n\x0cReadMetadata\x12\x1b.ota.v1.ReadMetadataRequest\x1a\x1c.ota.v1.ReadMetadataResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ota.v1.content_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BLOB']._serialized_start=32
-  _globals['_BLOB']._serialized_end=70
-  _globals['_READBLOBREQUEST']._serialized_start=72
-  _globals['_READBLOBREQUEST']._serialized_end=137
-  _globals['_READBLOBRESPONSE']._serialized_start=139
-  _globals['_READBLOBRESPONSE']._serialized_end=172
-  _globals['_READMETADATAREQUEST']._serialized_start=174
-  _globals['_READMETADATAREQUEST']._serialized_end=226
-  _globals['_READMETADATARESPONSE']._serialized_start=228
-  _globals['_READMETADATARESPONSE']._serialized_end=265
-  _globals['_CONTENTSERVICE']._serialized_start=268
-  _globals['_CONTENTSERVICE']._serialized_end=426
+  _globals['_READBLOBREQUEST'].fields_by_name['sha256']._loaded_options = None
+  _globals['_READBLOBREQUEST'].fields_by_name['sha256']._serialized_options = b'\272H\004z\002h '
+  _globals['_READMETADATAREQUEST'].fields_by_name['role']._loaded_options = None
+  _globals['_READMETADATAREQUEST'].fields_by_name['role']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_READMETADATAREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_READMETADATAREQUEST'].fields_by_name['version']._serialized_options = b'\272H\0142\n\030\377\377\377\377\377\377\377\377\177'
+  _globals['_BLOB']._serialized_start=61
+  _globals['_BLOB']._serialized_end=99
+  _globals['_READBLOBREQUEST']._serialized_start=101
+  _globals['_READBLOBREQUEST']._serialized_end=175
+  _globals['_READBLOBRESPONSE']._serialized_start=177
+  _globals['_READBLOBRESPONSE']._serialized_end=210
+  _globals['_READMETADATAREQUEST']._serialized_start=212
+  _globals['_READMETADATAREQUEST']._serialized_end=293
+  _globals['_READMETADATARESPONSE']._serialized_start=295
+  _globals['_READMETADATARESPONSE']._serialized_end=332
+  _globals['_CONTENTSERVICE']._serialized_start=335
+  _globals['_CONTENTSERVICE']._serialized_end=493
 # @@protoc_insertion_point(module_scope)

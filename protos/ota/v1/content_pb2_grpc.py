@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class ContentServiceStub:
     """Errors: NOT_FOUND (no such blob, no such metadata), OUT_OF_RANGE (offset beyond the end),
-    INVALID_ARGUMENT.
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many streams or calls; the trailer retry-after-s says when
+    to come again), DEADLINE_EXCEEDED (nothing of the stream was taken for long; read on at the offset).
     """
 
     def __init__(self, channel):
@@ -50,7 +51,8 @@ class ContentServiceStub:
 
 class ContentServiceServicer:
     """Errors: NOT_FOUND (no such blob, no such metadata), OUT_OF_RANGE (offset beyond the end),
-    INVALID_ARGUMENT.
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many streams or calls; the trailer retry-after-s says when
+    to come again), DEADLINE_EXCEEDED (nothing of the stream was taken for long; read on at the offset).
     """
 
     def ReadBlob(self, request, context):
@@ -89,7 +91,8 @@ def add_ContentServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ContentService:
     """Errors: NOT_FOUND (no such blob, no such metadata), OUT_OF_RANGE (offset beyond the end),
-    INVALID_ARGUMENT.
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many streams or calls; the trailer retry-after-s says when
+    to come again), DEADLINE_EXCEEDED (nothing of the stream was taken for long; read on at the offset).
     """
 
     @staticmethod

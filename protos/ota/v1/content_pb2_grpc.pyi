@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class ContentServiceStub:
     """Errors: NOT_FOUND (no such blob, no such metadata), OUT_OF_RANGE (offset beyond the end),
-    INVALID_ARGUMENT.
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many streams or calls; the trailer retry-after-s says when
+    to come again), DEADLINE_EXCEEDED (nothing of the stream was taken for long; read on at the offset).
     """
 
     @_typing.overload
@@ -42,7 +43,8 @@ class ContentServiceStub:
 @_typing.type_check_only
 class ContentServiceAsyncStub(ContentServiceStub):
     """Errors: NOT_FOUND (no such blob, no such metadata), OUT_OF_RANGE (offset beyond the end),
-    INVALID_ARGUMENT.
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many streams or calls; the trailer retry-after-s says when
+    to come again), DEADLINE_EXCEEDED (nothing of the stream was taken for long; read on at the offset).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -52,7 +54,8 @@ class ContentServiceAsyncStub(ContentServiceStub):
 
 class ContentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Errors: NOT_FOUND (no such blob, no such metadata), OUT_OF_RANGE (offset beyond the end),
-    INVALID_ARGUMENT.
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many streams or calls; the trailer retry-after-s says when
+    to come again), DEADLINE_EXCEEDED (nothing of the stream was taken for long; read on at the offset).
     """
 
     @_abc_1.abstractmethod

@@ -22,35 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from protos.ota.v1 import content_pb2 as ota_dot_v1_dot_content__pb2
 from protos.ota.v1 import diff_pb2 as ota_dot_v1_dot_diff__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ota/v1/device.proto\x12\x06ota.v1\x1a\x14ota/v1/content.proto\x1a\x11ota/v1/diff.proto\"5\n\x13InstalledGeneration\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"\x94\x01\n\x0e\x43heckInRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12.\n\tinstalled\x18\x02 \x01(\x0b\x32\x1b.ota.v1.InstalledGeneration\x12\x0c\n\x04held\x18\x03 \x03(\x0c\x12\x1d\n\x06\x63oders\x18\x04 \x03(\x0e\x32\r.ota.v1.Coder\x12\x12\n\nis_metered\x18\x05 \x01(\x08\"b\n\x04Step\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\x1a\n\x04\x64iff\x18\x02 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x15\n\rtarget_digest\x18\x03 \x01(\x0c\x12\x13\n\x0bis_snapshot\x18\x04 \x01(\x08\"\xa8\x01\n\x04Plan\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x1b\n\x05steps\x18\x04 \x03(\x0b\x32\x0c.ota.v1.Step\x12\x1b\n\x05graph\x18\x05 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x1a\n\x04\x63\x61rd\x18\x06 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x12\n\nrollout_id\x18\n \x01(\t\"*\n\x08\x44\x65\x66\x65rral\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x87\x01\n\x0f\x43heckInResponse\x12\x11\n\x04head\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\x04plan\x18\x02 \x01(\x0b\x32\x0c.ota.v1.Plan\x12\x18\n\x10\x63heck_in_after_s\x18\x03 \x01(\r\x12\"\n\x08\x64\x65\x66\x65rral\x18\x04 \x01(\x0b\x32\x10.ota.v1.DeferralB\x07\n\x05_head\"\xb6\x01\n\rReportRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12 \n\x07outcome\x18\x04 \x01(\x0e\x32\x0f.ota.v1.Outcome\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x12\n\nbytes_sent\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\x07 \x01(\x04\x12\x10\n\x08\x61pply_ms\x18\x08 \x01(\r\"&\n\x0eReportResponse\x12\x14\n\x0cis_withdrawn\x18\x01 \x01(\x08*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_STARTED\x10\x01\x12\x15\n\x11OUTCOME_COMMITTED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x32\x84\x01\n\rDeviceService\x12:\n\x07\x43heckIn\x12\x16.ota.v1.CheckInRequest\x1a\x17.ota.v1.CheckInResponse\x12\x37\n\x06Report\x12\x15.ota.v1.ReportRequest\x1a\x16.ota.v1.ReportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ota/v1/device.proto\x12\x06ota.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x14ota/v1/content.proto\x1a\x11ota/v1/diff.proto\">\n\x13InstalledGeneration\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x17\n\x06\x64igest\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"\xb8\x01\n\x0e\x43heckInRequest\x12\x1b\n\tdevice_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12.\n\tinstalled\x18\x02 \x01(\x0b\x32\x1b.ota.v1.InstalledGeneration\x12\x1c\n\x04held\x18\x03 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04z\x02h \x12\'\n\x06\x63oders\x18\x04 \x03(\x0e\x32\r.ota.v1.CoderB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x12\n\nis_metered\x18\x05 \x01(\x08\"b\n\x04Step\x12\x12\n\ngeneration\x18\x01 \x01(\r\x12\x1a\n\x04\x64iff\x18\x02 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x15\n\rtarget_digest\x18\x03 \x01(\x0c\x12\x13\n\x0bis_snapshot\x18\x04 \x01(\x08\"\xa8\x01\n\x04Plan\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x1b\n\x05steps\x18\x04 \x03(\x0b\x32\x0c.ota.v1.Step\x12\x1b\n\x05graph\x18\x05 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x1a\n\x04\x63\x61rd\x18\x06 \x01(\x0b\x32\x0c.ota.v1.Blob\x12\x12\n\nrollout_id\x18\n \x01(\t\"*\n\x08\x44\x65\x66\x65rral\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x87\x01\n\x0f\x43heckInResponse\x12\x11\n\x04head\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\x04plan\x18\x02 \x01(\x0b\x32\x0c.ota.v1.Plan\x12\x18\n\x10\x63heck_in_after_s\x18\x03 \x01(\r\x12\"\n\x08\x64\x65\x66\x65rral\x18\x04 \x01(\x0b\x32\x10.ota.v1.DeferralB\x07\n\x05_head\"\x8f\x02\n\rReportRequest\x12\x1b\n\tdevice_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1e\n\nattempt_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12*\n\x07outcome\x18\x04 \x01(\x0e\x32\x0f.ota.v1.OutcomeB\x08\xbaH\x05\x82\x01\x02 \x00\x12#\n\x04\x63ode\x18\x05 \x01(\tB\x15\xbaH\x12r\x10\x18@2\x0c^[A-Z0-9_]*$\x12#\n\nbytes_sent\x18\x06 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x12\'\n\x0e\x62ytes_received\x18\x07 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x12\x10\n\x08\x61pply_ms\x18\x08 \x01(\r\"&\n\x0eReportResponse\x12\x14\n\x0cis_withdrawn\x18\x01 \x01(\x08*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_STARTED\x10\x01\x12\x15\n\x11OUTCOME_COMMITTED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x32\x84\x01\n\rDeviceService\x12:\n\x07\x43heckIn\x12\x16.ota.v1.CheckInRequest\x1a\x17.ota.v1.CheckInResponse\x12\x37\n\x06Report\x12\x15.ota.v1.ReportRequest\x1a\x16.ota.v1.ReportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ota.v1.device_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=956
-  _globals['_OUTCOME']._serialized_end=1054
-  _globals['_INSTALLEDGENERATION']._serialized_start=72
-  _globals['_INSTALLEDGENERATION']._serialized_end=125
-  _globals['_CHECKINREQUEST']._serialized_start=128
-  _globals['_CHECKINREQUEST']._serialized_end=276
-  _globals['_STEP']._serialized_start=278
-  _globals['_STEP']._serialized_end=376
-  _globals['_PLAN']._serialized_start=379
-  _globals['_PLAN']._serialized_end=547
-  _globals['_DEFERRAL']._serialized_start=549
-  _globals['_DEFERRAL']._serialized_end=591
-  _globals['_CHECKINRESPONSE']._serialized_start=594
-  _globals['_CHECKINRESPONSE']._serialized_end=729
-  _globals['_REPORTREQUEST']._serialized_start=732
-  _globals['_REPORTREQUEST']._serialized_end=914
-  _globals['_REPORTRESPONSE']._serialized_start=916
-  _globals['_REPORTRESPONSE']._serialized_end=954
-  _globals['_DEVICESERVICE']._serialized_start=1057
-  _globals['_DEVICESERVICE']._serialized_end=1189
+  _globals['_INSTALLEDGENERATION'].fields_by_name['digest']._loaded_options = None
+  _globals['_INSTALLEDGENERATION'].fields_by_name['digest']._serialized_options = b'\272H\004z\002h '
+  _globals['_CHECKINREQUEST'].fields_by_name['device_id']._loaded_options = None
+  _globals['_CHECKINREQUEST'].fields_by_name['device_id']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_CHECKINREQUEST'].fields_by_name['held']._loaded_options = None
+  _globals['_CHECKINREQUEST'].fields_by_name['held']._serialized_options = b'\272H\013\222\001\010\020@\"\004z\002h '
+  _globals['_CHECKINREQUEST'].fields_by_name['coders']._loaded_options = None
+  _globals['_CHECKINREQUEST'].fields_by_name['coders']._serialized_options = b'\272H\005\222\001\002\020@'
+  _globals['_REPORTREQUEST'].fields_by_name['device_id']._loaded_options = None
+  _globals['_REPORTREQUEST'].fields_by_name['device_id']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_REPORTREQUEST'].fields_by_name['attempt_id']._loaded_options = None
+  _globals['_REPORTREQUEST'].fields_by_name['attempt_id']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_REPORTREQUEST'].fields_by_name['outcome']._loaded_options = None
+  _globals['_REPORTREQUEST'].fields_by_name['outcome']._serialized_options = b'\272H\005\202\001\002 \000'
+  _globals['_REPORTREQUEST'].fields_by_name['code']._loaded_options = None
+  _globals['_REPORTREQUEST'].fields_by_name['code']._serialized_options = b'\272H\022r\020\030@2\014^[A-Z0-9_]*$'
+  _globals['_REPORTREQUEST'].fields_by_name['bytes_sent']._loaded_options = None
+  _globals['_REPORTREQUEST'].fields_by_name['bytes_sent']._serialized_options = b'\272H\0142\n\030\377\377\377\377\377\377\377\377\177'
+  _globals['_REPORTREQUEST'].fields_by_name['bytes_received']._loaded_options = None
+  _globals['_REPORTREQUEST'].fields_by_name['bytes_received']._serialized_options = b'\272H\0142\n\030\377\377\377\377\377\377\377\377\177'
+  _globals['_OUTCOME']._serialized_start=1119
+  _globals['_OUTCOME']._serialized_end=1217
+  _globals['_INSTALLEDGENERATION']._serialized_start=101
+  _globals['_INSTALLEDGENERATION']._serialized_end=163
+  _globals['_CHECKINREQUEST']._serialized_start=166
+  _globals['_CHECKINREQUEST']._serialized_end=350
+  _globals['_STEP']._serialized_start=352
+  _globals['_STEP']._serialized_end=450
+  _globals['_PLAN']._serialized_start=453
+  _globals['_PLAN']._serialized_end=621
+  _globals['_DEFERRAL']._serialized_start=623
+  _globals['_DEFERRAL']._serialized_end=665
+  _globals['_CHECKINRESPONSE']._serialized_start=668
+  _globals['_CHECKINRESPONSE']._serialized_end=803
+  _globals['_REPORTREQUEST']._serialized_start=806
+  _globals['_REPORTREQUEST']._serialized_end=1077
+  _globals['_REPORTRESPONSE']._serialized_start=1079
+  _globals['_REPORTRESPONSE']._serialized_end=1117
+  _globals['_DEVICESERVICE']._serialized_start=1220
+  _globals['_DEVICESERVICE']._serialized_end=1352
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,8 @@ class DeviceServiceStub:
     """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
     decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
-    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
+    RESOURCE_EXHAUSTED (too many at once, or of this device; the trailer retry-after-s says when to
+    come again). docs/status-codes.md has them all.
     """
 
     def __init__(self, channel):
@@ -54,7 +55,8 @@ class DeviceServiceServicer:
     """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
     decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
-    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
+    RESOURCE_EXHAUSTED (too many at once, or of this device; the trailer retry-after-s says when to
+    come again). docs/status-codes.md has them all.
     """
 
     def CheckIn(self, request, context):
@@ -94,7 +96,8 @@ class DeviceService:
     """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
     decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
-    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
+    RESOURCE_EXHAUSTED (too many at once, or of this device; the trailer retry-after-s says when to
+    come again). docs/status-codes.md has them all.
     """
 
     @staticmethod

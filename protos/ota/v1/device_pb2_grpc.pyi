@@ -30,7 +30,8 @@ class DeviceServiceStub:
     """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
     decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
-    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
+    RESOURCE_EXHAUSTED (too many at once, or of this device; the trailer retry-after-s says when to
+    come again). docs/status-codes.md has them all.
     """
 
     @_typing.overload
@@ -45,7 +46,8 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
     decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
-    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
+    RESOURCE_EXHAUSTED (too many at once, or of this device; the trailer retry-after-s says when to
+    come again). docs/status-codes.md has them all.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -56,7 +58,8 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
     decommissioned, another's device_id), NOT_FOUND (unknown attempt), INVALID_ARGUMENT,
     FAILED_PRECONDITION (the device runs something that the server does not know),
-    RESOURCE_EXHAUSTED (too many at once; the trailer retry-after-s says when to come again).
+    RESOURCE_EXHAUSTED (too many at once, or of this device; the trailer retry-after-s says when to
+    come again). docs/status-codes.md has them all.
     """
 
     @_abc_1.abstractmethod

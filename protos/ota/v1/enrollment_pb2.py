@@ -22,25 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ota/v1/enrollment.proto\x12\x06ota.v1\"X\n\rEnrollRequest\x12\x17\n\x0fsigning_request\x18\x01 \x01(\x0c\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tdevice_id\x18\x04 \x01(\t\"o\n\x0e\x45nrollResponse\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.ota.v1.EnrollmentState\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\"\x19\n\x17RenewCertificateRequest\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c*\xad\x01\n\x0f\x45nrollmentState\x12 \n\x1c\x45NROLLMENT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45NROLLMENT_STATE_PENDING\x10\x01\x12\x1d\n\x19\x45NROLLMENT_STATE_ACCEPTED\x10\x02\x12\x1d\n\x19\x45NROLLMENT_STATE_REJECTED\x10\x03\x12\x1c\n\x18\x45NROLLMENT_STATE_REVOKED\x10\x04\x32\xa3\x01\n\x11\x45nrollmentService\x12\x37\n\x06\x45nroll\x12\x15.ota.v1.EnrollRequest\x1a\x16.ota.v1.EnrollResponse\x12U\n\x10RenewCertificate\x12\x1f.ota.v1.RenewCertificateRequest\x1a .ota.v1.RenewCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ota/v1/enrollment.proto\x12\x06ota.v1\x1a\x1b\x62uf/validate/validate.proto\"v\n\rEnrollRequest\x12!\n\x0fsigning_request\x18\x01 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80 \x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x16\n\x04name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tdevice_id\x18\x04 \x01(\t\"o\n\x0e\x45nrollResponse\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.ota.v1.EnrollmentState\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\"\x19\n\x17RenewCertificateRequest\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c*\xad\x01\n\x0f\x45nrollmentState\x12 \n\x1c\x45NROLLMENT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45NROLLMENT_STATE_PENDING\x10\x01\x12\x1d\n\x19\x45NROLLMENT_STATE_ACCEPTED\x10\x02\x12\x1d\n\x19\x45NROLLMENT_STATE_REJECTED\x10\x03\x12\x1c\n\x18\x45NROLLMENT_STATE_REVOKED\x10\x04\x32\xa3\x01\n\x11\x45nrollmentService\x12\x37\n\x06\x45nroll\x12\x15.ota.v1.EnrollRequest\x1a\x16.ota.v1.EnrollResponse\x12U\n\x10RenewCertificate\x12\x1f.ota.v1.RenewCertificateRequest\x1a .ota.v1.RenewCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ota.v1.enrollment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENROLLMENTSTATE']._serialized_start=315
-  _globals['_ENROLLMENTSTATE']._serialized_end=488
-  _globals['_ENROLLREQUEST']._serialized_start=35
-  _globals['_ENROLLREQUEST']._serialized_end=123
-  _globals['_ENROLLRESPONSE']._serialized_start=125
-  _globals['_ENROLLRESPONSE']._serialized_end=236
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=238
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=263
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=265
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=312
-  _globals['_ENROLLMENTSERVICE']._serialized_start=491
-  _globals['_ENROLLMENTSERVICE']._serialized_end=654
+  _globals['_ENROLLREQUEST'].fields_by_name['signing_request']._loaded_options = None
+  _globals['_ENROLLREQUEST'].fields_by_name['signing_request']._serialized_options = b'\272H\005z\003\030\200 '
+  _globals['_ENROLLREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_ENROLLREQUEST'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_ENROLLREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ENROLLREQUEST'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_ENROLLMENTSTATE']._serialized_start=374
+  _globals['_ENROLLMENTSTATE']._serialized_end=547
+  _globals['_ENROLLREQUEST']._serialized_start=64
+  _globals['_ENROLLREQUEST']._serialized_end=182
+  _globals['_ENROLLRESPONSE']._serialized_start=184
+  _globals['_ENROLLRESPONSE']._serialized_end=295
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=297
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=322
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=324
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=371
+  _globals['_ENROLLMENTSERVICE']._serialized_start=550
+  _globals['_ENROLLMENTSERVICE']._serialized_end=713
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,8 @@ if _version_not_supported:
 class EnrollmentServiceStub:
     """Errors: INVALID_ARGUMENT, NOT_FOUND (unknown model), PERMISSION_DENIED (the certificate is not for
     this, or the device was decommissioned), UNAUTHENTICATED (the certificate's key is unknown here),
-    RESOURCE_EXHAUSTED (too many requests wait for an operator).
+    RESOURCE_EXHAUSTED (too many requests wait for an operator, or come from one address; the trailer
+    retry-after-s says when to come again).
     """
 
     def __init__(self, channel):
@@ -52,7 +53,8 @@ class EnrollmentServiceStub:
 class EnrollmentServiceServicer:
     """Errors: INVALID_ARGUMENT, NOT_FOUND (unknown model), PERMISSION_DENIED (the certificate is not for
     this, or the device was decommissioned), UNAUTHENTICATED (the certificate's key is unknown here),
-    RESOURCE_EXHAUSTED (too many requests wait for an operator).
+    RESOURCE_EXHAUSTED (too many requests wait for an operator, or come from one address; the trailer
+    retry-after-s says when to come again).
     """
 
     def Enroll(self, request, context):
@@ -94,7 +96,8 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
 class EnrollmentService:
     """Errors: INVALID_ARGUMENT, NOT_FOUND (unknown model), PERMISSION_DENIED (the certificate is not for
     this, or the device was decommissioned), UNAUTHENTICATED (the certificate's key is unknown here),
-    RESOURCE_EXHAUSTED (too many requests wait for an operator).
+    RESOURCE_EXHAUSTED (too many requests wait for an operator, or come from one address; the trailer
+    retry-after-s says when to come again).
     """
 
     @staticmethod

@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class EnrollmentServiceStub:
     """Errors: INVALID_ARGUMENT, NOT_FOUND (unknown model), PERMISSION_DENIED (the certificate is not for
     this, or the device was decommissioned), UNAUTHENTICATED (the certificate's key is unknown here),
-    RESOURCE_EXHAUSTED (too many requests wait for an operator).
+    RESOURCE_EXHAUSTED (too many requests wait for an operator, or come from one address; the trailer
+    retry-after-s says when to come again).
     """
 
     @_typing.overload
@@ -47,7 +48,8 @@ class EnrollmentServiceStub:
 class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     """Errors: INVALID_ARGUMENT, NOT_FOUND (unknown model), PERMISSION_DENIED (the certificate is not for
     this, or the device was decommissioned), UNAUTHENTICATED (the certificate's key is unknown here),
-    RESOURCE_EXHAUSTED (too many requests wait for an operator).
+    RESOURCE_EXHAUSTED (too many requests wait for an operator, or come from one address; the trailer
+    retry-after-s says when to come again).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -61,7 +63,8 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
 class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Errors: INVALID_ARGUMENT, NOT_FOUND (unknown model), PERMISSION_DENIED (the certificate is not for
     this, or the device was decommissioned), UNAUTHENTICATED (the certificate's key is unknown here),
-    RESOURCE_EXHAUSTED (too many requests wait for an operator).
+    RESOURCE_EXHAUSTED (too many requests wait for an operator, or come from one address; the trailer
+    retry-after-s says when to come again).
     """
 
     @_abc_1.abstractmethod

@@ -22,38 +22,51 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15ota/v1/operator.proto\x12\x06ota.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x01\n\tDeviceKey\x12\x12\n\nkey_sha256\x18\x01 \x01(\x0c\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x1f\n\x05state\x18\x05 \x01(\x0e\x32\x10.ota.v1.KeyState\x12\x30\n\x0crequested_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndecided_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08is_alert\x18\x08 \x01(\x08\"5\n\x12ListDevicesRequest\x12\x1f\n\x05state\x18\x01 \x01(\x0e\x32\x10.ota.v1.KeyState\"9\n\x13ListDevicesResponse\x12\"\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x11.ota.v1.DeviceKey\"S\n\x10\x44\x65\x63ideKeyRequest\x12\x12\n\nkey_sha256\x18\x01 \x01(\x0c\x12\x1a\n\x04verb\x18\x02 \x01(\x0e\x32\x0c.ota.v1.Verb\x12\x0f\n\x07replace\x18\x03 \x01(\x08\"6\n\x11\x44\x65\x63ideKeyResponse\x12!\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x11.ota.v1.DeviceKey\"N\n\x16PreauthorizeKeyRequest\x12\x12\n\nkey_sha256\x18\x01 \x01(\x0c\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\"<\n\x17PreauthorizeKeyResponse\x12!\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x11.ota.v1.DeviceKey\".\n\x19\x44\x65\x63ommissionDeviceRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\x1c\n\x1a\x44\x65\x63ommissionDeviceResponse*\xa0\x01\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17KEY_STATE_PREAUTHORIZED\x10\x01\x12\x15\n\x11KEY_STATE_PENDING\x10\x02\x12\x16\n\x12KEY_STATE_ACCEPTED\x10\x03\x12\x16\n\x12KEY_STATE_REJECTED\x10\x04\x12\x15\n\x11KEY_STATE_REVOKED\x10\x05*O\n\x04Verb\x12\x14\n\x10VERB_UNSPECIFIED\x10\x00\x12\x0f\n\x0bVERB_ACCEPT\x10\x01\x12\x0f\n\x0bVERB_REJECT\x10\x02\x12\x0f\n\x0bVERB_REVOKE\x10\x03\x32\xce\x02\n\x0fOperatorService\x12H\n\x0bListDevices\x12\x1a.ota.v1.ListDevicesRequest\x1a\x1b.ota.v1.ListDevicesResponse0\x01\x12@\n\tDecideKey\x12\x18.ota.v1.DecideKeyRequest\x1a\x19.ota.v1.DecideKeyResponse\x12R\n\x0fPreauthorizeKey\x12\x1e.ota.v1.PreauthorizeKeyRequest\x1a\x1f.ota.v1.PreauthorizeKeyResponse\x12[\n\x12\x44\x65\x63ommissionDevice\x12!.ota.v1.DecommissionDeviceRequest\x1a\".ota.v1.DecommissionDeviceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15ota/v1/operator.proto\x12\x06ota.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x01\n\tDeviceKey\x12\x12\n\nkey_sha256\x18\x01 \x01(\x0c\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x1f\n\x05state\x18\x05 \x01(\x0e\x32\x10.ota.v1.KeyState\x12\x30\n\x0crequested_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndecided_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08is_alert\x18\x08 \x01(\x08\"?\n\x12ListDevicesRequest\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x10.ota.v1.KeyStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"9\n\x13ListDevicesResponse\x12\"\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x11.ota.v1.DeviceKey\"h\n\x10\x44\x65\x63ideKeyRequest\x12\x1b\n\nkey_sha256\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12&\n\x04verb\x18\x02 \x01(\x0e\x32\x0c.ota.v1.VerbB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x0f\n\x07replace\x18\x03 \x01(\x08\"6\n\x11\x44\x65\x63ideKeyResponse\x12!\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x11.ota.v1.DeviceKey\"a\n\x16PreauthorizeKeyRequest\x12\x1b\n\nkey_sha256\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"<\n\x17PreauthorizeKeyResponse\x12!\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x11.ota.v1.DeviceKey\":\n\x19\x44\x65\x63ommissionDeviceRequest\x12\x1d\n\tdevice_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"\x1c\n\x1a\x44\x65\x63ommissionDeviceResponse*\xa0\x01\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17KEY_STATE_PREAUTHORIZED\x10\x01\x12\x15\n\x11KEY_STATE_PENDING\x10\x02\x12\x16\n\x12KEY_STATE_ACCEPTED\x10\x03\x12\x16\n\x12KEY_STATE_REJECTED\x10\x04\x12\x15\n\x11KEY_STATE_REVOKED\x10\x05*O\n\x04Verb\x12\x14\n\x10VERB_UNSPECIFIED\x10\x00\x12\x0f\n\x0bVERB_ACCEPT\x10\x01\x12\x0f\n\x0bVERB_REJECT\x10\x02\x12\x0f\n\x0bVERB_REVOKE\x10\x03\x32\xce\x02\n\x0fOperatorService\x12H\n\x0bListDevices\x12\x1a.ota.v1.ListDevicesRequest\x1a\x1b.ota.v1.ListDevicesResponse0\x01\x12@\n\tDecideKey\x12\x18.ota.v1.DecideKeyRequest\x1a\x19.ota.v1.DecideKeyResponse\x12R\n\x0fPreauthorizeKey\x12\x1e.ota.v1.PreauthorizeKeyRequest\x1a\x1f.ota.v1.PreauthorizeKeyResponse\x12[\n\x12\x44\x65\x63ommissionDevice\x12!.ota.v1.DecommissionDeviceRequest\x1a\".ota.v1.DecommissionDeviceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ota.v1.operator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KEYSTATE']._serialized_start=773
-  _globals['_KEYSTATE']._serialized_end=933
-  _globals['_VERB']._serialized_start=935
-  _globals['_VERB']._serialized_end=1014
-  _globals['_DEVICEKEY']._serialized_start=67
-  _globals['_DEVICEKEY']._serialized_end=295
-  _globals['_LISTDEVICESREQUEST']._serialized_start=297
-  _globals['_LISTDEVICESREQUEST']._serialized_end=350
-  _globals['_LISTDEVICESRESPONSE']._serialized_start=352
-  _globals['_LISTDEVICESRESPONSE']._serialized_end=409
-  _globals['_DECIDEKEYREQUEST']._serialized_start=411
-  _globals['_DECIDEKEYREQUEST']._serialized_end=494
-  _globals['_DECIDEKEYRESPONSE']._serialized_start=496
-  _globals['_DECIDEKEYRESPONSE']._serialized_end=550
-  _globals['_PREAUTHORIZEKEYREQUEST']._serialized_start=552
-  _globals['_PREAUTHORIZEKEYREQUEST']._serialized_end=630
-  _globals['_PREAUTHORIZEKEYRESPONSE']._serialized_start=632
-  _globals['_PREAUTHORIZEKEYRESPONSE']._serialized_end=692
-  _globals['_DECOMMISSIONDEVICEREQUEST']._serialized_start=694
-  _globals['_DECOMMISSIONDEVICEREQUEST']._serialized_end=740
-  _globals['_DECOMMISSIONDEVICERESPONSE']._serialized_start=742
-  _globals['_DECOMMISSIONDEVICERESPONSE']._serialized_end=770
-  _globals['_OPERATORSERVICE']._serialized_start=1017
-  _globals['_OPERATORSERVICE']._serialized_end=1351
+  _globals['_LISTDEVICESREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_LISTDEVICESREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_DECIDEKEYREQUEST'].fields_by_name['key_sha256']._loaded_options = None
+  _globals['_DECIDEKEYREQUEST'].fields_by_name['key_sha256']._serialized_options = b'\272H\004z\002h '
+  _globals['_DECIDEKEYREQUEST'].fields_by_name['verb']._loaded_options = None
+  _globals['_DECIDEKEYREQUEST'].fields_by_name['verb']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_PREAUTHORIZEKEYREQUEST'].fields_by_name['key_sha256']._loaded_options = None
+  _globals['_PREAUTHORIZEKEYREQUEST'].fields_by_name['key_sha256']._serialized_options = b'\272H\004z\002h '
+  _globals['_PREAUTHORIZEKEYREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_PREAUTHORIZEKEYREQUEST'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_DECOMMISSIONDEVICEREQUEST'].fields_by_name['device_id']._loaded_options = None
+  _globals['_DECOMMISSIONDEVICEREQUEST'].fields_by_name['device_id']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_KEYSTATE']._serialized_start=864
+  _globals['_KEYSTATE']._serialized_end=1024
+  _globals['_VERB']._serialized_start=1026
+  _globals['_VERB']._serialized_end=1105
+  _globals['_DEVICEKEY']._serialized_start=96
+  _globals['_DEVICEKEY']._serialized_end=324
+  _globals['_LISTDEVICESREQUEST']._serialized_start=326
+  _globals['_LISTDEVICESREQUEST']._serialized_end=389
+  _globals['_LISTDEVICESRESPONSE']._serialized_start=391
+  _globals['_LISTDEVICESRESPONSE']._serialized_end=448
+  _globals['_DECIDEKEYREQUEST']._serialized_start=450
+  _globals['_DECIDEKEYREQUEST']._serialized_end=554
+  _globals['_DECIDEKEYRESPONSE']._serialized_start=556
+  _globals['_DECIDEKEYRESPONSE']._serialized_end=610
+  _globals['_PREAUTHORIZEKEYREQUEST']._serialized_start=612
+  _globals['_PREAUTHORIZEKEYREQUEST']._serialized_end=709
+  _globals['_PREAUTHORIZEKEYRESPONSE']._serialized_start=711
+  _globals['_PREAUTHORIZEKEYRESPONSE']._serialized_end=771
+  _globals['_DECOMMISSIONDEVICEREQUEST']._serialized_start=773
+  _globals['_DECOMMISSIONDEVICEREQUEST']._serialized_end=831
+  _globals['_DECOMMISSIONDEVICERESPONSE']._serialized_start=833
+  _globals['_DECOMMISSIONDEVICERESPONSE']._serialized_end=861
+  _globals['_OPERATORSERVICE']._serialized_start=1108
+  _globals['_OPERATORSERVICE']._serialized_end=1442
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,1 @@
+"""Rules of fields, as protovalidate names them."""
