@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos.ota.v1 import content_pb2, content_pb2_grpc
-from server.devices import utc_now
+from server.clock import utc_now
 from server.domain import Step
 from server.errors import SettingError
 from server.home import ServerHome
