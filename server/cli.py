@@ -4,18 +4,16 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 from diffcodec import Layout, parse_size
 from diffcodec.errors import CodecError
 from diffcodec.weights import read_weights
+from server.devices import utc_now
 from server.domain import Generation
 from server.errors import PublishError, ServerError
 from server.graph import graph_without_weights
@@ -23,13 +21,15 @@ from server.home import ServerHome
 from server.identity.authority import CREDENTIAL_NAME
 from server.identity.cli import audit, device_app, operator_app, tls_app
 from server.identity.keys import Policy
+from server.overview import overview_of
+from server.overview.content import content_of
+from server.overview.terminal import print_overview
 from server.publishing import diff_from_head, layout_after, publish, require_model_name
 from server.rollouts import cli as rollouts
 from server.rollouts.device_cli import set_device
 from server.serving import ListenAddress, serve_until_signal
 from server.signing.cli import keys_app, offline_advice
 from server.signing.roles import OFFLINE
-from server.status import ModelStatus, status_of
 from server.training.cli import train
 from server.training.errors import TrainingError
 from speech.errors import SpeechError
@@ -219,23 +219,19 @@ def status(
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
-    """List models, generations, bytes, and which devices run what.
+    """Show how the fleet does: devices, rollouts, bytes, failures, signatures.
 
     Example: ota-server status srv --json
     """
     opened = ServerHome.open(home, database=database, store=store)
     try:
-        models = status_of(opened)
+        overview = overview_of(opened, utc_now())
     finally:
         opened.close()
     if as_json:
-        print(json.dumps({"models": [asdict(model) for model in models]}, indent=2))
-        return
-    console = Console()
-    for model in models:
-        _print_model(console, model)
-    if not models:
-        console.print("no models yet")
+        print(json.dumps(content_of(overview), indent=2))
+    else:
+        print_overview(Console(), overview)
 
 
 # Imports torch when it runs, not before: a machine that only serves need not have it.
@@ -316,31 +312,6 @@ def _print_published(
     print(f"digest     {generation.digest.hex()}")
     print(f"bytes      {diff_bytes}")
     print(f"ratio      {ratio:.1f}")
-
-
-def _print_model(console: Console, model: ModelStatus) -> None:
-    update, snapshot = (Column(header, no_wrap=True) for header in ("update", "snapshot"))
-    table = Table("generation", "digest", update, snapshot, "devices", "published")
-    table.title = f"{model.model}: head {model.head}"
-    attempts = ", ".join(f"{n} {state}" for state, n in model.attempts.items())
-    table.caption = f"{model.devices_without_model} devices without a model" + (
-        f"; attempts: {attempts}" if attempts else ""
-    )
-    for row in model.generations:
-        table.add_row(
-            str(row.number),
-            row.digest[:8],
-            _sizes(row.updates),
-            _sizes(row.snapshots),
-            str(row.devices),
-            row.published_at[:16].replace("T", " "),
-        )
-    console.print(table)
-
-
-def _sizes(files: Mapping[str, int]) -> str:
-    """One line for each coder."""
-    return "\n".join(f"{coder} {length:,} B" for coder, length in files.items()) or "-"
 
 
 if __name__ == "__main__":
