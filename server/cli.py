@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sys
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -124,12 +125,22 @@ def serve(
         str,
         typer.Option(metavar="HOST:PORT", help="0.0.0.0 for all; port 0: any."),
     ],
+    page: Annotated[
+        str | None,
+        typer.Option(
+            "--page",
+            metavar="[HOST:]PORT",
+            help="Also serve a read-only page for operators there; a port alone: of 127.0.0.1.",
+        ),
+    ] = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
     """Serve devices until SIGTERM or SIGINT; prints the address when it takes calls.
 
     Example: ota-server serve srv --listen 127.0.0.1:50051
+
+    Example: ota-server serve srv --listen 0.0.0.0:50051 --page 8080
     """
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
@@ -137,7 +148,7 @@ def serve(
     logging.getLogger("alembic").setLevel(logging.WARNING)
     opened = ServerHome.open(home, database=database, store=store)
     try:
-        asyncio.run(serve_until_signal(opened, listen, _announce))
+        asyncio.run(_serve(opened, listen, page))
     finally:
         opened.close()
 
@@ -258,8 +269,25 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _announce(address: ListenAddress) -> None:
-    print(f"listening on {address}", flush=True)
+async def _serve(home: ServerHome, listen: str, page: str | None) -> None:
+    """The page is there before the first call and after the last one, to see both."""
+    async with _page(home, page) as url:
+
+        def announce(address: ListenAddress) -> None:
+            print(f"listening on {address}", flush=True)
+            if url is not None:
+                print(f"page on {url}", flush=True)
+
+        await serve_until_signal(home, listen, announce)
+
+
+def _page(home: ServerHome, listen: str | None) -> AbstractAsyncContextManager[str | None]:
+    if listen is None:
+        return nullcontext()
+    # What only the page needs is imported where there is one.
+    from server.web.serving import serving_page
+
+    return serving_page(home, listen)
 
 
 def _parse_budget(budget: str | None, weights: Path) -> int | None:

@@ -51,8 +51,8 @@ class Facts:
         revoked: By model, generations that no device may install.
         waiting: Keys that wait for an operator, oldest first.
         reports: The rollouts to show.
-        offering: By model, its rollouts that offer something, oldest first; needed only where one
-            of them has a budget.
+        offering: By model, its rollouts that offer something, by whose word counts first; needed
+            only where one of them has a budget.
         members: The devices of those models by id, as rollouts see them.
         signed: The newest metadata by role.
         failures_since: Since when `failures` are counted.
@@ -193,9 +193,8 @@ def _budget(device: DeviceFacts, facts: Facts) -> int | None:
     member = facts.members.get(device.device_id)
     if device.budget_bytes is not None or member is None:
         return device.budget_bytes
-    # Of two rollouts of one generation the younger one speaks, as in assignment.
-    reaching = [made for made in reversed(facts.offering[device.model]) if reaches(made, member)]
-    newest = max(reaching, key=lambda made: made.target, default=None)
+    reaching = (made for made in facts.offering[device.model] if reaches(made, member))
+    newest = next(reaching, None)
     return newest.policy.monthly_bytes if newest is not None else None
 
 

@@ -62,11 +62,16 @@ def _with_budgets(rollouts: Iterable[Rollout]) -> dict[str, tuple[Rollout, ...]]
     by_model: dict[str, list[Rollout]] = defaultdict(list)
     for rollout in rollouts:
         by_model[rollout.model].append(rollout)
+    # As in assignment: the newest generation, and of two rollouts of one the younger.
     return {
-        model: tuple(found)
+        model: tuple(sorted(found, key=_weight, reverse=True))
         for model, found in by_model.items()
         if any(rollout.policy.monthly_bytes is not None for rollout in found)
     }
+
+
+def _weight(rollout: Rollout) -> tuple[int, datetime, str]:
+    return rollout.target, rollout.created_at, rollout.rollout_id
 
 
 def _members(registry: Registry, models: Iterable[str]) -> dict[str, Member]:
