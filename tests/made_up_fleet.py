@@ -52,7 +52,8 @@ def fill(registry: Registry, devices: int, now: datetime) -> None:
     identities = Identities(registry)
     for number in range(3):
         key = hashlib.sha256(f"key {number}".encode()).digest()
-        identities.request(key, f"new-{number}", "digits", f"porch {number}", now - HOUR)
+        at = now - HOUR + timedelta(minutes=number)
+        identities.request(key, f"new-{number}", "digits", f"porch {number}", at)
 
 
 def rollouts(now: datetime, devices: int) -> Iterator[Rollout]:

@@ -94,7 +94,13 @@ def test_what_a_device_says_neither_colours_nor_breaks_lines(
 
 def test_ctrl_c_ends_it_without_a_word(home: ServerHome, made: Rollout) -> None:
     process = subprocess.Popen(
-        command(home, made), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command(home, made),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell starts what it does not wait for with Ctrl-C ignored, tests included.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert process.stdout is not None
