@@ -14,7 +14,7 @@ from server.overview.values import (
     SignatureLine,
     Spending,
 )
-from server.rollouts.report import Report, waits_for
+from server.rollouts.report import Report, phase_of, waits_for
 from server.status import GenerationStatus
 from server.wording import about, minute, number_of, percent, printable, size
 
@@ -43,7 +43,8 @@ def print_overview(console: Console, overview: Overview) -> None:
 
 def _fleet(overview: Overview) -> str:
     fleet = overview.fleet
-    states = ", ".join(f"{count:,} {state}" for state, count in fleet.states.items() if count)
+    found = [(fleet.states[state], state) for state in reversed(DeviceState)]
+    states = ", ".join(f"{count:,} {state}" for count, state in found if count)
     parts = [number_of(fleet.devices, "device") + (f": {states}" if states else "")]
     if fleet.waiting.total:
         parts.append(f"{fleet.waiting.total:,} waiting to be accepted")
@@ -132,7 +133,7 @@ def _rollout(report: Report, overview: Overview) -> tuple[str, ...]:
         rollout.rollout_id[:6],
         _text(f"{rollout.model} {rollout.target}"),
         str(rollout.state),
-        f"{rollout.progress.phase + 1}/{len(rollout.phases)}",
+        phase_of(rollout),
         f"{report.on_target} of {rollout.progress.devices}",
         str(report.counts.failed),
         _text(waits_for(report, overview.at)),

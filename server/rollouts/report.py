@@ -109,7 +109,7 @@ def as_table(reports: Iterable[Report]) -> Table:
             rollout.model,
             str(rollout.target),
             str(rollout.state),
-            _phase(rollout),
+            phase_of(rollout),
             _on_target(report),
             str(report.counts.failed),
         )
@@ -134,7 +134,7 @@ def as_page(report: Report, now: datetime | None = None) -> Table:
         ("to", ", ".join([str(rollout.channel), *(f"{k}={v}" for k, v in rollout.groups)])),
         ("state", str(rollout.state)),
         ("why", _why(report)),
-        ("phase", _phase(rollout)),
+        ("phase", phase_of(rollout)),
         ("on target", _on_target(report)),
         ("failed", str(report.counts.failed)),
         ("in flight", str(report.counts.in_flight)),
@@ -149,7 +149,7 @@ def as_line(report: Report) -> str:
     """One rollout in one line, which changes when something happens."""
     counts, text = report.counts, report.outlook.text
     parts = [
-        f"{report.rollout.state}, phase {_phase(report.rollout)}",
+        f"{report.rollout.state}, phase {phase_of(report.rollout)}",
         f"{_on_target(report)} on target, {counts.failed} failed, {counts.in_flight} in flight",
         _why(report),
         f"waits for {text}" if text else "",
@@ -189,7 +189,7 @@ def waits_for(report: Report, now: datetime | None = None) -> str:
         if now is not None:
             left = outlook.until - now
             text += f" (in {duration(left)})" if left.total_seconds() > 0 else " (now)"
-    if outlook.failures_to_pause is not None and report.rollout.state.is_offering:
+    if outlook.failures_to_pause is not None:
         text += f"; {number_of(outlook.failures_to_pause, 'more failure')} would pause it"
     return text
 
@@ -206,7 +206,8 @@ def _why(report: Report) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _phase(rollout: Rollout) -> str:
+def phase_of(rollout: Rollout) -> str:
+    """The current phase among all of them; all, before the first has begun."""
     if not _has_begun(rollout):
         return " ".join(map(str, rollout.phases))
     return f"{rollout.progress.phase + 1}/{len(rollout.phases)} ({rollout.phase})"
