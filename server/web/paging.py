@@ -25,6 +25,7 @@ class Part(Generic[Item]):
         items: What is seen.
         page: Its number, from 1.
         pages: How many there are.
+        shown: Items on all pages together.
         total: Items in all, also those that no page shows.
         before: The link to the page before; empty where there is none.
         after: The link to the next one; empty where there is none.
@@ -34,6 +35,7 @@ class Part(Generic[Item]):
     items: Sequence[Item]
     page: int
     pages: int
+    shown: int
     total: int
     before: str
     after: str
@@ -67,6 +69,7 @@ class Places:
             items=items[(page - 1) * length : page * length],
             page=page,
             pages=pages,
+            shown=len(items),
             total=len(items) if total is None else total,
             before=self._link(name, page - 1) if page > 1 else "",
             after=self._link(name, page + 1) if page < pages else "",

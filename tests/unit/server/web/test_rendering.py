@@ -158,7 +158,7 @@ def test_lists_stay_short_however_long_they_are(overview: Overview) -> None:
     )
     page = render(large, Places())
     assert len(page) < 100_000
-    assert "page 1 of 10, 50,000 in all" in Elements(page).text
+    assert "page 1 of 10, the first 100 of 50,000" in Elements(page).text
 
 
 def test_a_bar_is_never_longer_than_it_is() -> None:
