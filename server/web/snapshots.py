@@ -9,10 +9,11 @@ too, so that a database in trouble is not asked more often than a sound one.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Hashable
 
-from server.errors import ServerError
+from server.errors import RegistryError, ServerError
 from server.overview.values import Overview
 
 FRESH_S = 3.0
@@ -53,7 +54,7 @@ class Snapshots:
         self._look = look
         self._clock = clock
         self._latest: Snapshot | ServerError | None = None
-        self._good_until = 0.0
+        self._good_until = -math.inf
         self._lock = asyncio.Lock()
 
     async def latest(self) -> Snapshot:
@@ -63,18 +64,20 @@ class Snapshots:
             ServerError: the registry could not be read.
         """
         async with self._lock:
-            if self._latest is None or self._clock() >= self._good_until:
+            if self._clock() >= self._good_until:
                 await self._renew()
             latest = self._latest
         if isinstance(latest, Snapshot):
             return latest
-        raise latest or AssertionError("a look, or why there is none")
+        raise latest or RegistryError("the last look failed; the log of the server says why")
 
     async def _renew(self) -> None:
         begun = self._clock()
+        self._latest = None
         try:
             self._latest = Snapshot(await asyncio.to_thread(self._look))
         except ServerError as error:
             self._latest = error
-        took = self._clock() - begun
-        self._good_until = self._clock() + max(FRESH_S, REST * took)
+        finally:
+            took = self._clock() - begun
+            self._good_until = self._clock() + max(FRESH_S, REST * took)
