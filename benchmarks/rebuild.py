@@ -145,9 +145,9 @@ def _sync(path: Path) -> None:
             os.close(descriptor)
 
 
-def memory_bytes(field: str) -> int | None:
-    """VmRSS or VmHWM (the peak) of this process; None where there is no /proc."""
-    status = Path("/proc/self/status")
+def memory_bytes(field: str, process: int | str = "self") -> int | None:
+    """VmRSS or VmHWM (the peak) of a process, by default this one; None where there is no /proc."""
+    status = Path(f"/proc/{process}/status")
     if not status.exists():
         return None
     lines = status.read_text(encoding="ascii", errors="replace").splitlines()

@@ -129,9 +129,9 @@ def stages(bench: Bench, recording: Path) -> Iterator[Row]:
     weights, graph, card = (str(bench.folder / name) for name in (WEIGHTS, GRAPH, CARD))
     snapshot = bench.publish(weights, "--graph", graph, "--card", card)
     yield one("publish the snapshot", snapshot)
-    with serving(bench.folder / "srv", bench.folder / "log") as address:
+    with serving(bench.folder / "srv", bench.folder / "log") as server:
         fleet = str(bench.folder / "srv" / "ca.pem")
-        bench.edge("enroll", "--server", address, "--ca", fleet, "--model", MODEL)
+        bench.edge("enroll", "--server", server.address, "--ca", fleet, "--model", MODEL)
         yield from updated(bench, "the snapshot")
         for kind in KINDS:
             bench.stage(f"make-up-{kind}")

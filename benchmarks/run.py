@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import apply, encode, training_step, wire
+from benchmarks import apply, encode, load, training_step, wire
 from benchmarks.table import print_result
 from diffcodec.bench.errors import BenchmarkError
 from diffcodec.bench.generations import NextGeneration, synthetic, trained
@@ -35,6 +35,7 @@ WIDTHS, QUICK_WIDTHS = (128, 512), (16,)
 # LSTM units that make 64 million parameters.
 BIG_WIDTH = 1052
 BLOB_BYTES, QUICK_BLOB_BYTES = 64 * 2**20, 2**20
+DEVICES, QUICK_DEVICES = 1000, 20
 DENSITY = 0.05
 PEERS = ("bsdiff4", "zstandard")
 
@@ -56,6 +57,7 @@ class Benchmark(StrEnum):
     ENCODE = "encode"
     APPLY = "apply"
     WIRE = "wire"
+    LOAD = "load"
     TRAINING_STEP = "training-step"
 
 
@@ -79,7 +81,7 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list in JSON.")] = False,
 ) -> None:
-    """Time encode, apply, the wire and a training step beside their peers, in turns."""
+    """Time encode, apply, the wire, load and a training step beside their peers, in turns."""
     folder = out if out is not None or is_quick else RESULTS
     results = []
     environment = _environment()
@@ -136,6 +138,9 @@ def _cases(benchmark: Benchmark, works: _Works, runs: int) -> tuple[Case, ...]:
             case Benchmark.WIRE:
                 blob_bytes = QUICK_BLOB_BYTES if works.is_quick else BLOB_BYTES
                 return wire.compare(blob_bytes, works.seed, runs, show)
+            case Benchmark.LOAD:
+                devices = QUICK_DEVICES if works.is_quick else DEVICES
+                return load.compare(devices, works.seed, runs, show)
             case Benchmark.TRAINING_STEP:
                 config = "tiny" if works.is_quick else "paper"
                 return training_step.compare(dict.fromkeys(("slu", "rnnt"), config), runs, show)

@@ -13,10 +13,7 @@ and server share the machine's cores.
 """
 
 import hashlib
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +21,7 @@ from tempfile import TemporaryDirectory
 import grpc
 import numpy as np
 
+from benchmarks.bare_service import serving_bare
 from diffcodec.bench.errors import BenchmarkError
 from diffcodec.bench.results import Case, Sample
 from diffcodec.bench.timing import Contender, OnProgress, timed, with_turns
@@ -39,7 +37,6 @@ from server.identity.keys import Policy
 from server.service import CHUNK_BYTES
 from simulator.programs import serving
 
-ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 120.0
 # A proxy from the environment must not come between.
 CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
@@ -60,9 +57,9 @@ def compare(
         folder = Path(name)
         on_progress("starting the servers")
         _make_home(folder / "home", content)
-        ours = servers.enter_context(serving(folder / "home", folder / "log"))
+        ours = servers.enter_context(serving(folder / "home", folder / "log")).address
         (folder / "blob").write_bytes(content)
-        bare = servers.enter_context(_bare_server(folder / "blob", folder / "home"))
+        bare = servers.enter_context(serving_bare(folder / "blob", folder / "home")).address
         device = _enrolled(folder, ours)
         contenders = [
             Contender("ota-server", lambda: _direct(ours, device, blob)),
@@ -102,26 +99,6 @@ def _enrolled(folder: Path, address: str) -> grpc.ChannelCredentials:
     enroll(device, ServerAddress.parse(address), Wanted(), fleet)
     own = device.identity.credential()
     return grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
-
-
-@contextmanager
-def _bare_server(file: Path, home: Path) -> Iterator[str]:
-    """Run benchmarks.bare_stream for as long as the block runs; yields HOST:PORT."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.bare_stream", str(file), str(home)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        line = process.stdout.readline() if process.stdout is not None else ""
-        _, is_announced, address = line.strip().partition("listening on ")
-        if not is_announced:
-            raise BenchmarkError(f"the bare server: expected an address, found {line!r}")
-        yield address
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 def _direct(address: str, device: grpc.ChannelCredentials, blob: Blob) -> Sample:

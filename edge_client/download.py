@@ -12,19 +12,27 @@ much the server sends.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from edge_client import durable
 from edge_client.errors import BlobError, ServerUnavailableError, SlowServerError
 from edge_client.offer import Blob
-from edge_client.transport import BlobSource, Retry
+from edge_client.retry import Retry
 
 PART = ".part"
 
 OnBytes = Callable[[int], None]
 """Told how many bytes were added, those found in the staging folder included."""
+
+
+class BlobSource(Protocol):
+    """Where downloads come from."""
+
+    def read_blob(self, blob: Blob, offset: int) -> Iterator[bytes]:
+        """Yield the blob's bytes from the offset to its end; may break off at any time."""
+        ...
 
 
 def fetch(

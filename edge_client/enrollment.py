@@ -6,12 +6,17 @@ one ended, be it by kill -9: what is durable is the key, then the certificate, t
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge_client.address import ServerAddress
 from edge_client.errors import (
     AccessDeniedError,
     AlreadyEnrolledError,
+    EdgeError,
     NoRootError,
     NotEnrolledError,
     NotYetAcceptedError,
@@ -20,12 +25,14 @@ from edge_client.errors import (
 from edge_client.home import Config, EdgeHome
 from edge_client.identity.credential import (
     Credential,
+    is_due,
     key_sha256,
     load_key,
     own_certificate,
     signing_request,
 )
-from edge_client.transport import Connection, Enrolled, EnrollmentState, Retry
+from edge_client.retry import Retry
+from edge_client.transport import Connection, Enrolled, EnrollmentState
 from edge_client.trust import MOST_ROOT_BYTES, pin_root, pinned_root, require_root
 
 FIRST_POLL_S, LONGEST_POLL_S = 1.0, 30.0
@@ -97,12 +104,13 @@ def enroll(
                 f"{home.path} follows {known.model!r} at {known.server} already; "
                 f"expected the same model, found {wanted.model!r} at {server}: use another home"
             )
-        home.identity.make_key()
+        key = load_key(home.identity.make_key())
         if not home.identity.has_fleet():
             home.identity.save_fleet(fleet)
         asked = _with_known(wanted, known)
         with Connection.open(server, fleet, retry) as connection:
-            enrolled = _ask_until_decided(home, fleet, connection, asked, retry, on_wait)
+            request = _Request(home, fleet, connection, asked, key)
+            enrolled = request.ask_until_decided(retry, on_wait)
             new_root = root if root is not None else _first_root(home, connection)
         if new_root is not None:
             pin_root(home.path, new_root)
@@ -124,70 +132,74 @@ def fetch_certificate(home: EdgeHome, config: Config, connection: Connection) ->
     """
     fleet = home.identity.fleet()
     connection.use(fleet)
+    wanted = Wanted(config.model, config.name, config.device_id)
+    key = load_key(home.identity.make_key())
     try:
-        _ask(home, fleet, connection, Wanted(config.model, config.name, config.device_id))
+        _Request(home, fleet, connection, wanted, key).ask()
     finally:
         connection.use(home.identity.credential())
 
 
-def renew_certificate(home: EdgeHome, config: Config, connection: Connection) -> None:
-    """Replace the certificate by one that is valid for longer.
-
-    Raises:
-        CredentialError, ServerUnavailableError, ServerFaultError: the old one stays.
-    """
-    der = connection.renew_certificate()
-    credential = home.identity.credential()
-    key = load_key(credential.key)
-    pem = own_certificate(der, config.device_id, key, credential.authority)
-    home.identity.save_certificate(pem)
+def renew_when_due(home: EdgeHome, config: Config, connection: Connection) -> None:
+    """Replace this device's certificate at half of its life; if that fails, the old one stays."""
+    with suppress(EdgeError):
+        credential = home.identity.credential()
+        if is_due(credential.certificate, datetime.now(UTC)):
+            der, key = connection.renew_certificate(), load_key(credential.key)
+            pem = own_certificate(der, config.device_id, key, credential.authority)
+            home.identity.save_certificate(pem)
 
 
-def _ask_until_decided(
-    home: EdgeHome,
-    fleet: Credential,
-    connection: Connection,
-    wanted: Wanted,
-    retry: Retry,
-    on_wait: Callable[[str], None] | None,
-) -> Enrolled:
-    pause_s = FIRST_POLL_S
-    is_heard = False
-    while True:
-        try:
-            return _ask(home, fleet, connection, wanted)
-        except NotYetAcceptedError:
-            if on_wait is None:
-                raise
-            is_heard = True
-        except ServerUnavailableError:
-            # Who waits for a person waits for a server that restarts meanwhile, too.
-            if on_wait is None or not is_heard:
-                raise
-        on_wait(key_sha256(load_key(home.identity.make_key())).hex())
-        retry.sleep(pause_s)
-        pause_s = min(LONGEST_POLL_S, pause_s * 1.5)
+@dataclass(frozen=True)
+class _Request:
+    """A request for a certificate, asked as often as it takes."""
 
+    home: EdgeHome
+    fleet: Credential
+    connection: Connection
+    wanted: Wanted
+    key: ec.EllipticCurvePrivateKey
 
-def _ask(home: EdgeHome, fleet: Credential, connection: Connection, wanted: Wanted) -> Enrolled:
-    """Ask once, and keep the certificate if there is one."""
-    key = load_key(home.identity.make_key())
-    answer = connection.enroll(signing_request(key), wanted.model, wanted.name, wanted.device_id)
-    # Not before: a file of another fleet must not take the place of one that works.
-    home.identity.save_fleet(fleet)
-    shown = key_sha256(key).hex()
-    if answer.state is EnrollmentState.PENDING:
-        raise NotYetAcceptedError(
-            f"an operator has to accept key {shown[:16]} of this device first: "
-            f"ota-server device accept HOME {shown[:16]}"
+    def ask_until_decided(self, retry: Retry, on_wait: Callable[[str], None] | None) -> Enrolled:
+        """Ask until an operator has decided, or once, if nobody is to wait."""
+        pause_s = FIRST_POLL_S
+        is_heard = False
+        while True:
+            try:
+                return self.ask()
+            except NotYetAcceptedError:
+                if on_wait is None:
+                    raise
+                is_heard = True
+            except ServerUnavailableError:
+                # Who waits for a person waits for a server that restarts meanwhile, too.
+                if on_wait is None or not is_heard:
+                    raise
+            on_wait(key_sha256(self.key).hex())
+            retry.sleep(pause_s)
+            pause_s = min(LONGEST_POLL_S, pause_s * 1.5)
+
+    def ask(self) -> Enrolled:
+        """Ask once, and keep the certificate if there is one."""
+        identity, wanted = self.home.identity, self.wanted
+        answer = self.connection.enroll(
+            signing_request(self.key), wanted.model, wanted.name, wanted.device_id
         )
-    if answer.state is not EnrollmentState.ACCEPTED:
-        refusal = REFUSALS[answer.state].format(key=home.identity.path / "key.pem")
-        raise AccessDeniedError(f"the fleet {refusal} ({shown[:16]})")
-    home.identity.save_certificate(
-        own_certificate(answer.certificate, answer.device_id, key, fleet.authority)
-    )
-    return answer
+        # Not before: a file of another fleet must not take the place of one that works.
+        identity.save_fleet(self.fleet)
+        shown = key_sha256(self.key).hex()[:16]
+        if answer.state is EnrollmentState.PENDING:
+            raise NotYetAcceptedError(
+                f"an operator has to accept key {shown} of this device first: "
+                f"ota-server device accept HOME {shown}"
+            )
+        if answer.state is not EnrollmentState.ACCEPTED:
+            refusal = REFUSALS[answer.state].format(key=identity.path / "key.pem")
+            raise AccessDeniedError(f"the fleet {refusal} ({shown})")
+        identity.save_certificate(
+            own_certificate(answer.certificate, answer.device_id, self.key, self.fleet.authority)
+        )
+        return answer
 
 
 def _first_root(home: EdgeHome, connection: Connection) -> bytes | None:
@@ -196,9 +208,7 @@ def _first_root(home: EdgeHome, connection: Connection) -> bytes | None:
         pinned_root(home.path)
     except NoRootError:
         connection.use(home.identity.credential())
-        offered = connection.read_metadata("root", 0, MOST_ROOT_BYTES)
-        require_root(offered)
-        return offered
+        return connection.read_metadata("root", 0, MOST_ROOT_BYTES)
     return None
 
 

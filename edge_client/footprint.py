@@ -1,14 +1,33 @@
-"""What the update costs the device: memory that was used, room on the disk that is needed."""
+"""What an update costs the device: bytes, time, memory, and room on the disk."""
 
 import resource
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_client import durable
 from edge_client.errors import DiskFullError
+from edge_client.meter import Traffic
 
 SPARE_BYTES = 1 << 20
 """Kept free beyond what the files need: records, pointers, the file system's own blocks."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an update took.
+
+    Attributes:
+        downloaded_bytes: Length of the files that were fetched: diffs, graph and card.
+        apply_s: Wall-clock seconds to apply the diffs.
+        apply_peak_rss_bytes: Most memory resident until the diffs were applied.
+        traffic: Bytes on the wire, all calls included.
+    """
+
+    downloaded_bytes: int = 0
+    apply_s: float = 0.0
+    apply_peak_rss_bytes: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 def peak_rss_bytes() -> int:

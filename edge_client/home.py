@@ -2,6 +2,7 @@
 
     HOME/config.json      server, model, device id
     HOME/identity/        key and certificates (see identity/store.py)
+    HOME/trust/           what the device believes (see trust/__init__.py)
     HOME/lock             held by the process that changes the home
     HOME/current          names the active slot (see slots.py)
     HOME/slots/{a,b}/     two generations at most

@@ -1,11 +1,9 @@
 """Talk to the server over gRPC; in and out go the values of offer.py.
 
-Foreign exceptions stop here. Every call has a deadline. Calls that may be repeated without harm
-are, a few times with growing random waits, when the server is unavailable. A stream that breaks
-is not repeated here: download.py resumes it at the byte it has.
-
-There is TLS alone. The server must have a certificate of the fleet's authority for the host that
-was called, and knows this device by the certificate that it shows; requests name no device.
+Every call has a deadline. Calls that may be repeated without harm are, a few times with growing
+random waits, when the server is unavailable. The stream of a file that breaks is not repeated
+here: download.py resumes it at the byte it has. How to connect, and which error a failure is, says
+channel.py.
 
     >>> with Connection.open(ServerAddress.parse("127.0.0.1:50051"), credential) as server:
     ...     answer = server.check_in(installed=None, held=())
@@ -13,39 +11,34 @@ was called, and knows this device by the certificate that it shows; requests nam
     512
 """
 
-import random
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import grpc
 
 from diffcodec import Coder
 from diffcodec.wire import CODER_NUMBERS
 from edge_client.address import ServerAddress
+from edge_client.channel import channel_to, meaning_of
 from edge_client.errors import (
-    AccessDeniedError,
     BlobError,
-    CertificateRefusedError,
     EdgeError,
     MissingMetadataError,
     OversizedError,
-    ServerBusyError,
     ServerFaultError,
     ServerUnavailableError,
     SlowServerError,
     UnknownDeviceError,
-    UnknownGenerationError,
-    UntrustedServerError,
     one_line,
 )
 from edge_client.identity import Credential
 from edge_client.meter import Meter, Traffic
 from edge_client.offer import Blob, CheckInAnswer, Deferral, Generation, Plan, Step
 from edge_client.pace import Pace
+from edge_client.retry import Retry
 from protos.ota.v1 import (
     content_pb2,
     content_pb2_grpc,
@@ -60,23 +53,6 @@ Answer = TypeVar("Answer")
 CALL_TIMEOUT_S = 20.0
 STREAM_TIMEOUT_S = 300.0
 """A stream that takes longer is cut and resumed: a peer that stalls cannot hold us for ever."""
-
-
-@dataclass(frozen=True)
-class Retry:
-    """How often and how patiently to try again. Waits double and are drawn from [half, whole]."""
-
-    tries: int = 4
-    first_wait_s: float = 0.25
-    longest_wait_s: float = 8.0
-    sleep: Callable[[float], None] = time.sleep
-    # Only spreads devices in time; nothing secret.
-    randomness: random.Random = field(default_factory=random.Random)
-
-    def pause(self, failures: int) -> None:
-        """Wait after the given number of failures in a row, failures >= 1."""
-        whole = min(self.longest_wait_s, self.first_wait_s * 2 ** (failures - 1))
-        self.sleep(self.randomness.uniform(whole / 2, whole))
 
 
 class Outcome(Enum):
@@ -96,14 +72,6 @@ class Report:
     outcome: Outcome
     code: str = ""
     apply_s: float = 0.0
-
-
-class BlobSource(Protocol):
-    """Where downloads come from."""
-
-    def read_blob(self, blob: Blob, offset: int) -> Iterator[bytes]:
-        """Yield the blob's bytes from the offset to its end; may break off at any time."""
-        ...
 
 
 class EnrollmentState(Enum):
@@ -140,7 +108,7 @@ class Connection:
         self._meter = meter
         self._retry = retry
         self._pace = pace
-        self._channel = _channel(server, credential, meter)
+        self._channel = channel_to(server, credential, meter)
         self._make_stubs()
 
     @classmethod
@@ -170,7 +138,7 @@ class Connection:
     def use(self, credential: Credential) -> None:
         """Connect anew as somebody else; what is counted goes on."""
         self._channel.close()
-        self._channel = _channel(self._server, credential, self._meter)
+        self._channel = channel_to(self._server, credential, self._meter)
         self._make_stubs()
 
     def _make_stubs(self) -> None:
@@ -306,7 +274,7 @@ class Connection:
                         f"expected at least {self._pace.least_bytes_s} bytes a second from "
                         f"{self._server}, found fewer for {self._pace.window_s:.0f} s"
                     ) from error
-                raise self._translate(error, missing=BlobError) from error
+                raise self._meaning_of(error, missing=BlobError) from error
             finally:
                 stream.cancel()
 
@@ -327,20 +295,35 @@ class Connection:
 
         def read() -> bytes:
             stream = self._contents.ReadMetadata(request, timeout=CALL_TIMEOUT_S)
-            content = bytearray()
             try:
-                for answer in stream:
-                    content += answer.chunk
-                    if len(content) > most_bytes:
-                        raise OversizedError(
-                            f"expected metadata {role!r} of at most {most_bytes} bytes from "
-                            f"{self._server}, found more"
-                        )
+                chunks = (answer.chunk for answer in stream)
+                return self._joined(chunks, most_bytes, f"metadata {role!r}")
             finally:
                 stream.cancel()
-            return bytes(content)
 
         return self._again(read, missing=MissingMetadataError)
+
+    def read_manifest(self, blob: Blob) -> bytes:
+        """Read a blob that is small enough for the memory. It is not verified here.
+
+        Raises:
+            BlobError: the server has no such blob.
+            OversizedError: it sends more.
+            ServerUnavailableError, ServerFaultError
+        """
+        return self._again(
+            lambda: self._joined(self.read_blob(blob, 0), blob.length_bytes, "a manifest")
+        )
+
+    def _joined(self, chunks: Iterable[bytes], most_bytes: int, what: str) -> bytes:
+        content = bytearray()
+        for chunk in chunks:
+            content += chunk
+            if len(content) > most_bytes:
+                raise OversizedError(
+                    f"expected {what} of at most {most_bytes} bytes from {self._server}, found more"
+                )
+        return bytes(content)
 
     def _again(
         self, call: Callable[[], Answer], missing: type[EdgeError] = UnknownDeviceError
@@ -348,95 +331,19 @@ class Connection:
         """Make a call that may be repeated without harm."""
         for failures in range(1, self._retry.tries):
             try:
-                return self._call(call, missing)
+                return self._once(call, missing)
             except ServerUnavailableError:
                 self._retry.pause(failures)
-        return self._call(call, missing)
+        return self._once(call, missing)
 
-    def _call(
-        self, call: Callable[[], Answer], missing: type[EdgeError] = UnknownDeviceError
-    ) -> Answer:
+    def _once(self, call: Callable[[], Answer], missing: type[EdgeError]) -> Answer:
         try:
             return call()
         except grpc.RpcError as error:
-            raise self._translate(error, missing) from error
+            raise self._meaning_of(error, missing) from error
 
-    def _handshake_failure(self, told: str) -> ServerUnavailableError | None:
-        """What is likely wrong where somebody answers, and the handshake fails; None elsewhere."""
-        if self._meter.connect_failure is not None or not told.startswith(HANDSHAKE_FAILED):
-            return None
-        detail = one_line(told.rpartition("last error: ")[2])
-        if any(words in told for words in NOT_TRUSTED):
-            return UntrustedServerError(
-                f"expected the server at {self._server} to have a certificate of the fleet in "
-                f"ca.pem, for the name {self._server.host}, found another: {detail}"
-            )
-        return CertificateRefusedError(
-            f"the server at {self._server} ended the handshake: likely this device's certificate "
-            f"has ended or is of another fleet, or no server of a fleet listens there: {detail}"
-        )
-
-    def _translate(self, error: grpc.RpcError, missing: type[EdgeError]) -> EdgeError:
-        """The error of this package for a status of gRPC."""
-        code = error.code()
-        # Nobody but this process knows the relay; people know the server.
-        told = (error.details() or "no reason given").replace(
-            self._meter.address, str(self._server)
-        )
-        detail = one_line(told)
-        if code is grpc.StatusCode.UNAVAILABLE:
-            refused = self._handshake_failure(told)
-            if refused is not None:
-                return refused
-            reason = self._meter.connect_failure or detail
-            return ServerUnavailableError(f"no server answers at {self._server}: {reason}")
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ServerUnavailableError(f"no answer from {self._server} in time: {detail}")
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return ServerBusyError(f"the server at {self._server} is busy: {detail}")
-        if code is grpc.StatusCode.FAILED_PRECONDITION:
-            return UnknownGenerationError(
-                f"the server at {self._server} knows no way on from the generation that this "
-                f"device runs: {detail}"
-            )
-        if code is grpc.StatusCode.PERMISSION_DENIED:
-            return AccessDeniedError(f"the server at {self._server} refused: {detail}")
-        if code is grpc.StatusCode.UNAUTHENTICATED:
-            return UnknownDeviceError(
-                f"the server at {self._server} refused: {detail}; run: ota-edge enroll"
-            )
-        if code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE):
-            return missing(f"the server at {self._server} refused: {detail}")
-        return ServerFaultError(f"the server at {self._server} failed ({code.name}): {detail}")
-
-
-HANDSHAKE_FAILED = "failed to connect to all addresses"
-"""How gRPC begins to say that there was no connection to make a call on; it has no code for it."""
-NOT_TRUSTED = ("Tls handshake failed", "verification check failed")
-"""What it says where this side ends the handshake, for what the server has shown."""
-
-
-def _channel(server: ServerAddress, credential: Credential, meter: Meter) -> grpc.Channel:
-    return grpc.secure_channel(
-        meter.address,
-        grpc.ssl_channel_credentials(credential.authority, credential.key, credential.certificate),
-        options=_channel_options(server),
-    )
-
-
-def _channel_options(server: ServerAddress) -> list[tuple[str, str | int]]:
-    return [
-        # The server's certificate is for its own name, not for the relay's.
-        ("grpc.ssl_target_name_override", server.host),
-        # The relay is an implementation detail; requests are addressed to the server.
-        ("grpc.default_authority", str(server)),
-        # A proxy from the environment must not come between the channel and the relay.
-        ("grpc.enable_http_proxy", 0),
-        ("grpc.enable_retries", 0),
-        # Retry, above, decides when to try again; the channel must not be slower than that.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
-    ]
+    def _meaning_of(self, error: grpc.RpcError, missing: type[EdgeError]) -> EdgeError:
+        return meaning_of(error, self._server, self._meter, missing)
 
 
 def _plan(message: device_pb2.Plan) -> Plan:

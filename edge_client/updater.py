@@ -10,21 +10,17 @@ What is installed may have rotted since. An update that finds it damaged, or fin
 knows no way on from it, starts again from a snapshot, as on a device that holds nothing.
 
     >>> result = update(EdgeHome(Path("home")))
-    >>> result.after.number, result.traffic.received_bytes
+    >>> result.after.number, result.costs.traffic.received_bytes
     (4, 40231)
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
 
 from diffcodec import available_coders
-from edge_client import download, durable
-from edge_client.chain import Weights, apply_chain, rebuilt_bytes
-from edge_client.enrollment import fetch_certificate, renew_certificate
+from edge_client import download
+from edge_client.enrollment import fetch_certificate, renew_when_due
 from edge_client.errors import (
     CertificateRefusedError,
     CredentialError,
@@ -39,46 +35,18 @@ from edge_client.errors import (
     WithdrawnError,
     WrongBaseError,
 )
-from edge_client.footprint import peak_rss_bytes, require_space
+from edge_client.filling import Filling
+from edge_client.footprint import Costs
 from edge_client.home import Config, EdgeHome
-from edge_client.identity.credential import is_due
 from edge_client.inference import check_golden, check_health
-from edge_client.meter import Traffic
 from edge_client.offer import Deferral, Generation, Plan, Step
 from edge_client.pace import Pace
-from edge_client.slots import Installed, SlotRecord, VerifiedSlot
-from edge_client.transport import Connection, Outcome, Report, Retry
-from edge_client.trust import SignedPlan, Trust
+from edge_client.progress import OnProgress
+from edge_client.retry import Retry
+from edge_client.slots import Installed
+from edge_client.transport import Connection, Outcome, Report
+from edge_client.trust import Trust
 from edge_client.trust.trust import Clock, utc_now
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far something is: `done` of `total`, in whatever `doing` counts."""
-
-    doing: str
-    done: int
-    total: int
-
-
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What an update took.
-
-    Attributes:
-        downloaded_bytes: Length of the files that were fetched: diffs, graph and card.
-        apply_s: Wall-clock seconds to apply the diffs.
-        apply_peak_rss_bytes: Most memory resident until the diffs were applied.
-        traffic: Bytes on the wire, all calls included.
-    """
-
-    downloaded_bytes: int = 0
-    apply_s: float = 0.0
-    apply_peak_rss_bytes: int = 0
-    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True)
@@ -102,7 +70,7 @@ class UpdateResult:
     after: Generation | None
     head: int | None
     steps: tuple[Step, ...] = ()
-    costs: Costs = Costs()
+    costs: Costs = field(default_factory=Costs)
     is_reported: bool = True
     repaired: str | None = None
     deferral: Deferral | None = None
@@ -143,13 +111,14 @@ def update(
         config = home.config()
         with Connection.open(config.server, home.identity.credential(), retry, pace) as server:
             trust = Trust(home.path, config.model, server, clock)
-            one_pass = _Update(home, server, trust, retry, on_progress, is_metered)
+            filling = Filling(home, server, retry, on_progress)
+            one_pass = _Update(home, server, trust, filling, is_metered)
             try:
                 result = one_pass.run()
             except CertificateRefusedError as refused:
                 _fetch_certificate(home, config, server, refused)
                 result = one_pass.run()
-            _renew_when_due(home, config, server)
+            renew_when_due(home, config, server)
         return replace(result, costs=replace(result.costs, traffic=server.traffic))
 
 
@@ -164,13 +133,6 @@ def _fetch_certificate(
         raise refused from None
 
 
-def _renew_when_due(home: EdgeHome, config: Config, server: Connection) -> None:
-    """Renew this device's certificate at half of its life; an update does not fail for it."""
-    with suppress(EdgeError):
-        if is_due(home.identity.credential().certificate, datetime.now(UTC)):
-            renew_certificate(home, config, server)
-
-
 @dataclass(frozen=True)
 class _Update:
     """One pass, with what it works with."""
@@ -178,8 +140,7 @@ class _Update:
     home: EdgeHome
     server: Connection
     trust: Trust
-    retry: Retry
-    on_progress: OnProgress
+    filling: Filling
     is_metered: bool
 
     def run(self) -> UpdateResult:
@@ -246,12 +207,9 @@ class _Update:
                 come_again_s=answer.come_again_s,
             )
         with self._attempt(plan):
-            signed = self._authorise(plan, before)
+            signed = self.trust.authorise(plan, before)
             plan = signed.plan
-            goal = goal_of(plan)
-            files, downloaded_bytes = self._fetch(plan, held, installed)
-            weights, costs = self._apply(plan, files, installed)
-            verified = self._seal(goal, files, weights)
+            verified, costs = self.filling.fill_passive(plan, held, installed)
             check_health(verified.slot)
             check_golden(verified.slot, signed.golden_runs)
             self._ask_leave(plan)
@@ -265,15 +223,10 @@ class _Update:
             after=plan.target,
             head=answer.head,
             steps=plan.steps,
-            costs=replace(costs, downloaded_bytes=downloaded_bytes),
+            costs=costs,
             is_reported=self._report_success(plan, costs.apply_s),
             come_again_s=answer.come_again_s,
         )
-
-    def _authorise(self, plan: Plan, before: Generation | None) -> SignedPlan:
-        """The plan as it is signed; nothing of it was fetched before."""
-        self.trust.refresh()
-        return self.trust.authorise(plan, before)
 
     @contextmanager
     def _attempt(self, plan: Plan) -> Iterator[None]:
@@ -287,81 +240,6 @@ class _Update:
             with suppress(EdgeError):
                 self.server.report(failed)
             raise
-
-    def _fetch(
-        self, plan: Plan, held: Mapping[bytes, Path], installed: Installed | None
-    ) -> tuple[Mapping[bytes, Path], int]:
-        """Every file of the plan by its SHA-256, and the bytes that had to be downloaded."""
-        staging = self.home.staging
-        durable.make_folder(staging)
-        download.keep_only(plan.blobs, staging)
-        wanted = [blob for blob in plan.blobs if blob.sha256 not in held]
-        self._require_room(plan, download.missing_bytes(wanted, staging), installed)
-        wanted_bytes, done_bytes = sum(blob.length_bytes for blob in wanted), 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal done_bytes
-            done_bytes += count
-            self.on_progress(Progress("downloading, bytes", done_bytes, wanted_bytes))
-
-        downloaded = {
-            blob.sha256: download.fetch(blob, staging, self.server, self.retry, on_bytes)
-            for blob in wanted
-        }
-        return {**held, **downloaded}, wanted_bytes
-
-    def _require_room(self, plan: Plan, missing_bytes: int, installed: Installed | None) -> None:
-        """Begin only what the disk can hold to its end, as far as that is known by now."""
-        layout = installed.slot.layout() if installed else None
-        weights_bytes = rebuilt_bytes(plan.steps, {}, layout)
-        reclaimed_bytes = self.home.slots.passive().size_bytes()
-        require_space(
-            self.home.path,
-            missing_bytes + weights_bytes - reclaimed_bytes,
-            f"generation {plan.target.number}",
-        )
-
-    def _apply(
-        self, plan: Plan, files: Mapping[bytes, Path], installed: Installed | None
-    ) -> tuple[Weights, Costs]:
-        """Rebuild the new weights in the passive slot, which is emptied before."""
-        base = Weights(installed.slot.weights, installed.slot.layout()) if installed else None
-        passive = self.home.slots.passive()
-        passive.clear()
-        room_bytes = rebuilt_bytes(plan.steps, files, base.layout if base else None)
-        require_space(passive.path, room_bytes, f"generation {plan.target.number}")
-
-        def on_step(done: int) -> None:
-            self.on_progress(Progress("applying, steps", done, len(plan.steps)))
-
-        on_step(0)
-        started_s = time.perf_counter()
-        weights = apply_chain(plan.steps, files, base, passive, on_step)
-        costs = Costs(
-            apply_s=time.perf_counter() - started_s, apply_peak_rss_bytes=peak_rss_bytes()
-        )
-        return weights, costs
-
-    def _seal(
-        self, goal: SlotRecord, files: Mapping[bytes, Path], weights: Weights
-    ) -> VerifiedSlot:
-        """Put graph, card and records beside the new weights, and read all of it back."""
-        _require_graph(goal, weights)
-        passive = self.home.slots.passive()
-        for sha256, target in (
-            (goal.graph_sha256, passive.graph),
-            (goal.card_sha256, passive.card),
-        ):
-            if sha256 is None:
-                continue
-            if sha256 not in files:
-                raise DigestMismatchError(
-                    f"expected {target.name} with SHA-256 {sha256.hex()} in the active slot, "
-                    f"because the plan brings none, found it damaged"
-                )
-            durable.copy(files[sha256], target)
-        passive.save(weights.layout, goal)
-        return passive.verify(goal)
 
     def _ask_leave(self, plan: Plan) -> None:
         """Hear a last time whether a rollout still wants its generation.
@@ -421,20 +299,3 @@ def _calls_for_a_snapshot(error: EdgeError, installed: Installed | None) -> bool
     except (DigestMismatchError, HomeError, StorageError):
         return True
     return False
-
-
-def _require_graph(goal: SlotRecord, weights: Weights) -> None:
-    """Refuse a plan with another graph than its last diff brings: they would not fit together."""
-    if weights.graph_sha256 not in (None, goal.graph_sha256):
-        named = goal.graph_sha256.hex() if goal.graph_sha256 else "none"
-        raise DigestMismatchError(
-            f"expected the plan to name the graph that the diff to generation "
-            f"{goal.generation.number} brings, with SHA-256 {weights.graph_sha256.hex()}, "
-            f"found {named}"
-        )
-
-
-def goal_of(plan: Plan) -> SlotRecord:
-    """What a slot holds once the plan is carried out."""
-    graph, card = (blob.sha256 if blob else None for blob in (plan.graph, plan.card))
-    return SlotRecord(plan.target, graph, card)

@@ -14,22 +14,28 @@ from rich.console import Console
 from diffcodec import Layout, parse_size
 from diffcodec.errors import CodecError
 from diffcodec.weights import read_weights
-from server.devices import utc_now
+from server.clock import utc_now
+from server.commands import device, keys, operator, rollout, tls
+from server.commands.audit import audit
+from server.commands.options import (
+    DatabaseOption,
+    HomeArgument,
+    JsonOption,
+    StoreOption,
+    open_home,
+    parsed,
+)
 from server.domain import Generation
 from server.errors import PublishError, ServerError
 from server.graph import graph_without_weights
 from server.home import ServerHome
 from server.identity.authority import CREDENTIAL_NAME
-from server.identity.cli import audit, device_app, operator_app, tls_app
 from server.identity.keys import Policy
 from server.overview import overview_of
 from server.overview.content import content_of
 from server.overview.terminal import print_overview
 from server.publishing import diff_from_head, layout_after, publish, require_model_name
-from server.rollouts import cli as rollouts
-from server.rollouts.device_cli import set_device
 from server.serving import ListenAddress, serve_until_signal
-from server.signing.cli import keys_app, offline_advice
 from server.signing.roles import OFFLINE
 from server.training.cli import train
 from server.training.errors import TrainingError
@@ -41,27 +47,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.add_typer(keys_app, name="keys")
 progress = Console(stderr=True)
-
-HomeArgument = Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")]
-DatabaseOption = Annotated[
-    str | None,
-    typer.Option(
-        "--database",
-        metavar="URL",
-        help="sqlite:///PATH or postgresql://..., else HOME/registry.db.",
-    ),
-]
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="Folder, file:///PATH or s3://BUCKET/PREFIX, else HOME/artifacts.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -86,7 +72,7 @@ def init(
         bool,
         typer.Option("--new-authority", help="HOME/tls is lost: begin anew; all devices re-enrol."),
     ] = False,
-    keys: Annotated[
+    offline_keys: Annotated[
         Path | None,
         typer.Option("--keys", metavar="DIR", help="Make the offline keys there."),
     ] = None,
@@ -108,14 +94,14 @@ def init(
         names=names or (),
         enrolment=enrolment,
         new_authority=new_authority,
-        offline_keys=keys,
+        offline_keys=offline_keys,
     )
     has_offline_keys = any(opened.keys.files(role) for role in OFFLINE)
     opened.close()
     print(f"server home {home}")
     print(f"for devices {home / CREDENTIAL_NAME}")
     if has_offline_keys:
-        print(offline_advice(opened.keys))
+        print(keys.offline_advice(opened.keys))
 
 
 @app.command()
@@ -146,11 +132,8 @@ def serve(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    opened = ServerHome.open(home, database=database, store=store)
-    try:
+    with open_home(home, database, store) as opened:
         asyncio.run(_serve(opened, listen, page))
-    finally:
-        opened.close()
 
 
 @app.command("publish")
@@ -198,8 +181,7 @@ def publish_command(
         ota-server publish srv --model digits better.onnx --budget 40KB --from 0
     """
     budget_bytes = _parse_budget(budget, weights)
-    opened = ServerHome.open(home, database=database, store=store)
-    try:
+    with open_home(home, database, store) as opened:
         require_model_name(model)
         for base in bases or ():
             opened.registry.generation(model, base)  # before a long search for the best diff
@@ -217,8 +199,6 @@ def publish_command(
                 branch=branch,
                 direct_from=bases or (),
             )
-    finally:
-        opened.close()
     dense_bytes = sum(spec.nbytes for spec in layout.tensors)
     _print_published(generation, len(diff), dense_bytes, as_json)
 
@@ -234,11 +214,8 @@ def status(
 
     Example: ota-server status srv --json
     """
-    opened = ServerHome.open(home, database=database, store=store)
-    try:
+    with open_home(home, database, store) as opened:
         overview = overview_of(opened, utc_now())
-    finally:
-        opened.close()
     if as_json:
         print(json.dumps(content_of(overview), indent=2))
     else:
@@ -247,12 +224,12 @@ def status(
 
 # Imports torch when it runs, not before: a machine that only serves need not have it.
 app.command()(train)
-app.add_typer(rollouts.app, name="rollout")
-app.command()(rollouts.rollback)
-device_app.command("set")(set_device)
-app.add_typer(device_app, name="device")
-app.add_typer(operator_app, name="operator")
-app.add_typer(tls_app, name="tls")
+app.add_typer(rollout.app, name="rollout")
+app.command()(rollout.rollback)
+app.add_typer(device.app, name="device")
+app.add_typer(operator.app, name="operator")
+app.add_typer(tls.app, name="tls")
+app.add_typer(keys.app, name="keys")
 app.command()(audit)
 
 
@@ -295,10 +272,7 @@ def _parse_budget(budget: str | None, weights: Path) -> int | None:
         return None
     if weights.suffix == ".ndiff":
         raise typer.BadParameter("a finished .ndiff has its size already", param_hint="--budget")
-    try:
-        return parse_size(budget)
-    except CodecError as error:
-        raise typer.BadParameter(str(error), param_hint="--budget") from error
+    return parsed("--budget", parse_size, budget)
 
 
 def _diff_of(home: ServerHome, model: str, weights: Path, budget_bytes: int | None) -> bytes:

@@ -20,6 +20,9 @@ DIGEST_BYTES = 32
 LONGEST_NAME = 200
 """Characters in the name of a model or a device."""
 
+LARGEST_COUNT = 2**63 - 1
+"""Of bytes, of versions, of whatever is counted: what a BIGINT column holds."""
+
 EVERY_DEVICE = frozenset({Coder.FAST})
 """What every device decodes, whether it says so or not."""
 

@@ -7,17 +7,17 @@ ServerError
 │   ├── PublishError     a diff, graph or card cannot become part of this model's line
 │   ├── RequestError     a request that no device of ours would send
 │   └── RolloutError     a rollout that nobody can have meant
-├── NotFoundError        no such model, generation, device, attempt or blob
+├── NotFoundError        no such model, generation, rollout, device, attempt or blob
 ├── OffsetError          a read starts beyond the end of its blob
 ├── UnknownStateError    the device runs something that this server never made: install anew
-├── NoRouteError         no diff or snapshot leads to the head: publish one
+├── NoRouteError         no diff or snapshot leads to where a device should be: publish one
 ├── MissingKeyError      a private key is not where it is needed: bring it, or rotate it
 ├── AccessError          who calls may not
 │   ├── UnknownCallerError   the certificate's key is nobody's here: enrol
 │   └── ForbiddenError   known, but revoked, decommissioned, or without this right
 ├── FullError            a limit is reached: retry much later, or mend it
+│   └── BusyError        that of calls at once: come again when it says
 ├── ConflictError        somebody else was faster: look again, then retry
-├── BusyError            too many calls at once: come again when it says
 ├── RemoteError          a server elsewhere refused, or did not answer
 └── StorageError         the machine fails, not the request: retry later
     ├── RegistryError    the database
@@ -56,7 +56,7 @@ class RolloutError(InputError):
 
 
 class NotFoundError(ServerError):
-    """No such model, generation, device, attempt or blob."""
+    """No such model, generation, rollout, device, attempt or blob."""
 
 
 class OffsetError(ServerError):
@@ -87,16 +87,16 @@ class FullError(ServerError):
     """A limit that protects the server is reached; nothing was changed."""
 
 
+class BusyError(FullError):
+    """Too many calls at once; nothing was done."""
+
+
 class MissingKeyError(ServerError):
     """A private key that must sign something is not here, or is not one that is trusted."""
 
 
 class ConflictError(ServerError):
     """Another writer was faster; nothing was changed."""
-
-
-class BusyError(ServerError):
-    """Too many calls at once; nothing was done."""
 
 
 class RemoteError(ServerError):

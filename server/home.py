@@ -14,11 +14,11 @@ share them, each with a copy of the keys.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from server.artifacts import ArtifactStore, create_store, open_store
+from server.clock import utc_now
 from server.errors import ConflictError, HomeError
 from server.identity.authority import Authority
 from server.identity.fleet import found, open_authority
@@ -87,7 +87,7 @@ class ServerHome:
             found(
                 folder,
                 registry,
-                datetime.now(UTC),
+                utc_now(),
                 names=names,
                 policy=enrolment,
                 new_authority=new_authority,
@@ -127,12 +127,16 @@ class ServerHome:
         """
         return open_authority(self.folder, self.registry)
 
+    def acting_as(self, actor: str) -> "ServerHome":
+        """The same home, for what somebody else changes."""
+        return replace(self, registry=self.registry.acting_as(actor))
+
     def close(self) -> None:
         """Close the database."""
         self.registry.close()
 
     def _sign_what_is_unsigned(self) -> None:
-        now = datetime.now(UTC)
+        now = utc_now()
         if not ceremonies.is_founded(self.registry):
             with suppress(ConflictError):  # another home of this registry was faster
                 ceremonies.found(self.registry, self.keys, now)

@@ -95,7 +95,7 @@ def needed(blob: Blob | None, installed: Blob | None, held: frozenset[bytes]) ->
 def plan_for(
     attempt_id: str,
     installed: Generation | None,
-    head: Generation,
+    target: Generation,
     steps: Iterable[Step],
     held: frozenset[bytes],
     coders: frozenset[Coder] = EVERY_DEVICE,
@@ -105,25 +105,25 @@ def plan_for(
     Args:
         attempt_id: The name that the attempt will have if there is something to do.
         installed: What the device runs; None for nothing.
-        head: The newest generation of its model.
+        target: The generation that it should run.
         steps: Everything that the model offers.
         held: SHA-256 of the graphs and cards that the device says it has.
         coders: What it decodes.
 
     Returns:
-        A plan, or None where the device runs the head already.
+        A plan, or None where the device runs the target already.
 
     Raises:
-        NoRouteError: nothing leads to the head.
+        NoRouteError: nothing leads to the target.
     """
     start = installed.number if installed else None
-    route = cheapest_route(steps, start, head.number, coders)
+    route = cheapest_route(steps, start, target.number, coders)
     if not route:
         return None
     return Plan(
         attempt_id,
-        target=head,
+        target=target,
         steps=route,
-        graph=needed(head.graph, installed.graph if installed else None, held),
-        card=needed(head.card, installed.card if installed else None, held),
+        graph=needed(target.graph, installed.graph if installed else None, held),
+        card=needed(target.card, installed.card if installed else None, held),
     )

@@ -27,7 +27,8 @@ from diffcodec import (
     lossless_diff,
     read_header,
 )
-from server.devices import Clock, utc_now
+from server.artifacts import read_whole
+from server.clock import Clock, utc_now
 from server.direct import chain_between, direct_diff
 from server.domain import EVERY_DEVICE, LONGEST_NAME, Blob, Generation, Step
 from server.errors import ConflictError, PublishError
@@ -213,7 +214,7 @@ def weights_of(home: ServerHome, model: str, number: int) -> ParameterSet:
         StorageError: its snapshot cannot be read, or has changed.
     """
     generation = home.registry.generation(model, number)
-    return apply(None, decode(_content(home, generation.snapshot)))
+    return apply(None, decode(read_whole(home.artifacts, generation.snapshot)))
 
 
 def layout_after(home: ServerHome, model: str, diff: bytes) -> Layout:
@@ -237,7 +238,9 @@ def _release(
 ) -> SignedRelease:
     """The signed manifest of a generation, with what its graph answers."""
     graph = generation.graph
-    golden = golden_runs(result.weights, _content(home, graph)) if graph is not None else ()
+    golden = (
+        golden_runs(result.weights, read_whole(home.artifacts, graph)) if graph is not None else ()
+    )
     return sign_release(home.registry, home.artifacts, home.keys, generation, steps, golden)
 
 
@@ -342,7 +345,7 @@ def _direct_steps(
     known = [*home.registry.steps(generation.model), *steps]
     old = weights_of(home, generation.model, start)
     chain = chain_between(known, start, generation.number)
-    file = direct_diff(old, weights, [_content(home, step.diff) for step in chain])
+    file = direct_diff(old, weights, [read_whole(home.artifacts, step.diff) for step in chain])
     if file is None:
         return []
     files = [file, recoded(file, decode(file, old.layout), old.layout)]
@@ -371,12 +374,6 @@ def _steps(
         for file in files
         if file is not None
     ]
-
-
-def _content(home: ServerHome, blob: Blob) -> bytes:
-    """The bytes of a stored blob, proven to be those that were stored."""
-    home.artifacts.verify(blob)
-    return home.artifacts.read(blob.sha256, 0, blob.length)
 
 
 def _store(home: ServerHome, content: bytes) -> Blob:

@@ -17,11 +17,14 @@ from diffcodec import Coder
 from diffcodec.wire import CODER_NUMBERS
 from protos.ota.v1 import content_pb2, content_pb2_grpc, device_pb2, device_pb2_grpc
 from server import devices
-from server.artifacts import ArtifactStore
-from server.devices import Answer, Installed
+from server.artifacts import ArtifactStore, read_whole
+from server.artifacts.hot import HotBlobs
+from server.batching import Batches
+from server.devices import Answer, CheckIn, Installed
 from server.domain import (
     DIGEST_BYTES,
     EVERY_DEVICE,
+    LARGEST_COUNT,
     LONGEST_NAME,
     AttemptState,
     Blob,
@@ -48,7 +51,6 @@ from server.errors import (
 )
 from server.identity.caller import caller_device
 from server.registry import Registry
-from server.rollouts.ticking import judge
 from server.signing.online import OnlineSigner
 
 log = logging.getLogger(__name__)
@@ -63,10 +65,11 @@ METADATA_CHUNK_BYTES = 64 * 1024
 
 LONGEST_CODE = 64
 MOST_HELD = 64
-LARGEST_COUNT = 2**63 - 1  # what a BIGINT column holds
 # Check-ins under way in one process. A fleet that wakes at once is answered in turns: what waits
 # longer than a device's deadline would be worked off for nobody.
 MOST_CHECK_INS = 256
+LARGEST_BATCH = 64
+"""Check-ins that share a transaction: more would hold others up for longer than they save."""
 RETRY_AFTER = "retry-after-s"
 RETRY_AFTER_S = (5.0, 60.0)
 
@@ -81,7 +84,6 @@ STATUS_CODES: tuple[tuple[type[ServerError], grpc.StatusCode], ...] = (
     (AccessError, grpc.StatusCode.PERMISSION_DENIED),
     (FullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ConflictError, grpc.StatusCode.ABORTED),
-    (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (RegistryError, grpc.StatusCode.UNAVAILABLE),
     (StorageError, grpc.StatusCode.DATA_LOSS),
     (ServerError, grpc.StatusCode.INTERNAL),
@@ -108,6 +110,9 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         self._registry = registry
         self._free_check_ins = most_check_ins
         self._random = random or SystemRandom()
+        self._check_ins: Batches[CheckIn, Answer] = Batches(
+            lambda asked: devices.check_in(registry, asked, random=self._random), LARGEST_BATCH
+        )
 
     async def CheckIn(  # noqa: N802
         self, request: device_pb2.CheckInRequest, context: Context
@@ -115,17 +120,15 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
         """Plan a device's next update."""
         async with status_of_errors(context):
             device_id = caller_device(request.device_id)
+            asked = CheckIn(
+                device_id,
+                _installed_from(request),
+                _held_from(request),
+                _coders_from(request),
+                request.is_metered,
+            )
             with self._one_of_few(context):
-                answer = await asyncio.to_thread(
-                    devices.check_in,
-                    self._registry,
-                    device_id,
-                    _installed_from(request),
-                    _held_from(request),
-                    _coders_from(request),
-                    request.is_metered,
-                    random=self._random,
-                )
+                answer = await self._check_ins.answer(asked)
             if answer.plan is not None:
                 log.info(
                     "device %s: attempt %s to generation %d",
@@ -143,7 +146,7 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             report = _report_from(request, caller_device(request.device_id))
             state = None
             if report is not None:
-                state = await asyncio.to_thread(_record, self._registry, report)
+                state = await asyncio.to_thread(devices.report, self._registry, report)
                 log.info(
                     "attempt %s: report %d says %s %s, now %s",
                     report.attempt_id,
@@ -175,6 +178,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         self._registry = registry
         self._artifacts = artifacts
         self._signer = signer
+        self._hot = HotBlobs()
 
     async def ReadBlob(  # noqa: N802
         self, request: content_pb2.ReadBlobRequest, context: Context
@@ -182,13 +186,13 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         """Stream a range of a blob that some generation or step names."""
         async with status_of_errors(context):
             _require_digest("sha256", request.sha256)
+            content = self._hot.get(request.sha256)
+            if content is not None:
+                for chunk in _cut(content[_range_of(request, len(content))]):
+                    yield content_pb2.ReadBlobResponse(chunk=chunk)
+                return
             blob = await asyncio.to_thread(self._registry.blob, request.sha256)
-            if request.offset > blob.length:
-                raise OffsetError(
-                    f"expected an offset of at most {blob.length}, found {request.offset}"
-                )
-            end = min(blob.length, request.offset + (request.length or blob.length))
-            async for chunk in self._chunks(blob, request.offset, end):
+            async for chunk in self._chunks(blob, _range_of(request, blob.length)):
                 yield content_pb2.ReadBlobResponse(chunk=chunk)
 
     async def ReadMetadata(  # noqa: N802
@@ -204,25 +208,39 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
                 chunk = content[at : at + METADATA_CHUNK_BYTES]
                 yield content_pb2.ReadMetadataResponse(chunk=chunk)
 
-    async def _chunks(self, blob: Blob, start: int, end: int) -> AsyncIterator[bytes]:
-        for offset in range(start, end, READ_BYTES):
-            wanted = min(READ_BYTES, end - offset)
+    async def _chunks(self, blob: Blob, wanted_range: slice) -> AsyncIterator[bytes]:
+        if blob.length <= self._hot.largest_bytes:
+            content = await asyncio.to_thread(read_whole, self._artifacts, blob)
+            self._hot.keep(blob.sha256, content)
+            for chunk in _cut(content[wanted_range]):
+                yield chunk
+            return
+        for offset in range(wanted_range.start, wanted_range.stop, READ_BYTES):
+            wanted = min(READ_BYTES, wanted_range.stop - offset)
             block = await asyncio.to_thread(self._artifacts.read, blob.sha256, offset, wanted)
             if len(block) != wanted:
                 raise StorageError(
                     f"blob {blob.sha256.hex()}: expected {wanted} bytes at {offset}, "
                     f"found {len(block)}"
                 )
-            for at in range(0, len(block), CHUNK_BYTES):
-                yield block[at : at + CHUNK_BYTES]
+            for chunk in _cut(block):
+                yield chunk
 
 
-def _record(registry: Registry, report: Report) -> AttemptState:
-    """Hear a report; a failure is judged at once, not at the next tick."""
-    state = devices.report(registry, report)
-    if state is AttemptState.FAILED:
-        judge(registry, report.attempt_id, devices.utc_now())
-    return state
+def _range_of(request: content_pb2.ReadBlobRequest, length: int) -> slice:
+    """The bytes that a request wants of a blob of this length.
+
+    Raises:
+        OffsetError: it begins behind the end.
+    """
+    if request.offset > length:
+        raise OffsetError(f"expected an offset of at most {length}, found {request.offset}")
+    return slice(request.offset, min(length, request.offset + (request.length or length)))
+
+
+def _cut(content: bytes) -> Iterator[bytes]:
+    for at in range(0, len(content), CHUNK_BYTES):
+        yield content[at : at + CHUNK_BYTES]
 
 
 @asynccontextmanager

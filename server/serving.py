@@ -38,6 +38,7 @@ from server.identity.credentials import server_credentials
 from server.identity.gate import Gate
 from server.identity.operator_service import OperatorService
 from server.identity.service import EnrollmentService
+from server.registry.audit import SERVER
 from server.rollouts.ticking import keep_ticking
 from server.service import ContentService, DeviceService
 from server.signing.online import OnlineSigner
@@ -143,6 +144,7 @@ async def serving(
     home: ServerHome, listen: str, grace_s: float = GRACE_S
 ) -> AsyncIterator[RunningServer]:
     """Serve a home, and let its rollouts go on, for as long as the block runs."""
+    home = home.acting_as(SERVER)
     server = await start(home, listen)
     stopped = asyncio.Event()
     spread = random.SystemRandom()

@@ -38,92 +38,67 @@ class Variant(StrEnum):
     INT8 = "int8"
 
     @property
-    def is_sized(self) -> bool:
-        """A size limits it."""
-        return self not in (Variant.BL, Variant.FT, Variant.BL_INF)
-
-    @property
-    def builds_on_previous(self) -> bool:
-        """Its generations build on one another; others are learned from scratch."""
-        return self is Variant.FT or (self.is_sized and not self.is_compressed_model)
-
-    @property
-    def is_compressed_model(self) -> bool:
-        """A whole model of that size, from scratch."""
-        return self in (Variant.BLC_SPARSE, Variant.BLC_HASH)
-
-    @property
-    def needs_bytes(self) -> bool:
-        """It ends with what a file can carry; a nominal size says nothing to it."""
-        return self in (
-            *OPTIONS_OF_SPARSE,
-            Variant.SPARSE,
-            Variant.SPARSE_TAUGHT,
-            Variant.LOWRANK,
-            Variant.AUTO,
-            Variant.LORA,
-            Variant.INT8,
-        )
-
-    @property
-    def is_quantised(self) -> bool:
-        """Its models are in int8, from generation 0 on: bl's, quantised."""
-        return self is Variant.INT8
-
-    @property
-    def teachers(self) -> "tuple[Variant, ...]":
-        """Whose models of the same generation it imitates."""
-        return (Variant.BL, Variant.FT) if self is Variant.SPARSE_TAUGHT else ()
-
-    @property
-    def is_ours(self) -> bool:
-        """A diff of ours: what targets are set for."""
-        return self in (
-            Variant.SPARSE,
-            Variant.SPARSE_TAUGHT,
-            Variant.HASH,
-            Variant.LOWRANK,
-            Variant.AUTO,
-        )
+    def traits(self) -> "Traits":
+        """What sets it apart."""
+        return TRAITS[self]
 
 
-OPTIONS_OF_SPARSE = (Variant.SPARSE_MAGNITUDE, Variant.SPARSE_REGROW, Variant.SPARSE_FEEDBACK)
-"""`sparse` with one thing different, to see what each option is worth."""
+@dataclass(frozen=True)
+class Traits:
+    """What sets a variant apart.
 
-TITLES: Mapping[Variant, str] = {
-    Variant.BL: "BL",
-    Variant.FT: "FT",
-    Variant.BL_INF: "BL∞",
-    Variant.BLC_SPARSE: "BLC sparse",
-    Variant.BLC_HASH: "BLC hash",
-    Variant.PAPER_SPARSE: "paper's sparse diff",
-    Variant.PAPER_HASH: "paper's hash diff",
-    Variant.SPARSE: "sparse diff",
-    Variant.SPARSE_TAUGHT: "sparse diff, taught",
-    Variant.SPARSE_MAGNITUDE: "sparse diff by magnitude",
-    Variant.SPARSE_REGROW: "sparse diff with regrowth",
-    Variant.SPARSE_FEEDBACK: "sparse diff with feedback",
-    Variant.HASH: "hash diff",
-    Variant.LOWRANK: "low-rank diff",
-    Variant.AUTO: "auto",
-    Variant.LORA: "LoRA",
-    Variant.INT8: "int8 diff",
+    Attributes:
+        title: As tables and plots print it.
+        recipe: The server's, by which its generations are learned.
+        is_sized: A size limits it.
+        needs_bytes: It ends with what a file can carry; a nominal size says nothing to it.
+        builds_on_previous: Its generations build on one another; else each is learned from scratch.
+        is_ours: A diff of ours: what targets are set for.
+        is_quantised: Its models are in int8, from generation 0 on: bl's, quantised.
+        teachers: Whose models of the same generation it imitates.
+    """
+
+    title: str
+    recipe: str
+    is_sized: bool = True
+    needs_bytes: bool = False
+    builds_on_previous: bool = True
+    is_ours: bool = False
+    is_quantised: bool = False
+    teachers: tuple[Variant, ...] = ()
+
+
+TRAITS: Mapping[Variant, Traits] = {
+    Variant.BL: Traits("BL", "dense", is_sized=False, builds_on_previous=False),
+    Variant.FT: Traits("FT", "finetune", is_sized=False),
+    Variant.BL_INF: Traits("BL∞", "dense", is_sized=False, builds_on_previous=False),
+    Variant.BLC_SPARSE: Traits("BLC sparse", "compressed_sparse", builds_on_previous=False),
+    Variant.BLC_HASH: Traits("BLC hash", "compressed_hash", builds_on_previous=False),
+    Variant.PAPER_SPARSE: Traits("paper's sparse diff", "paper_sparse"),
+    Variant.PAPER_HASH: Traits("paper's hash diff", "paper_hash"),
+    Variant.SPARSE: Traits("sparse diff", "sparse", needs_bytes=True, is_ours=True),
+    Variant.SPARSE_TAUGHT: Traits(
+        "sparse diff, taught",
+        "sparse",
+        needs_bytes=True,
+        is_ours=True,
+        teachers=(Variant.BL, Variant.FT),
+    ),
+    # `sparse` with one thing different, to see what each option is worth.
+    Variant.SPARSE_MAGNITUDE: Traits(
+        "sparse diff by magnitude", "sparse_magnitude", needs_bytes=True
+    ),
+    Variant.SPARSE_REGROW: Traits("sparse diff with regrowth", "sparse_regrow", needs_bytes=True),
+    Variant.SPARSE_FEEDBACK: Traits(
+        "sparse diff with feedback", "sparse_feedback", needs_bytes=True
+    ),
+    Variant.HASH: Traits("hash diff", "hash", is_ours=True),
+    Variant.LOWRANK: Traits("low-rank diff", "lowrank", needs_bytes=True, is_ours=True),
+    Variant.AUTO: Traits("auto", "auto", needs_bytes=True, is_ours=True),
+    Variant.LORA: Traits("LoRA", "lora", needs_bytes=True),
+    Variant.INT8: Traits("int8 diff", "int8", needs_bytes=True, is_quantised=True),
 }
-"""As tables and plots print them."""
-
-RECIPES: Mapping[Variant, str] = {
-    Variant.BL: "dense",
-    Variant.FT: "finetune",
-    Variant.BLC_SPARSE: "compressed_sparse",
-    Variant.BLC_HASH: "compressed_hash",
-    **{
-        variant: variant.value
-        for variant in Variant
-        if variant.is_sized and not variant.is_compressed_model
-    },
-    Variant.SPARSE_TAUGHT: "sparse",
-}
-"""The server's recipe of each variant; BL∞ needs none of its own."""
+"""All that is known of variants; only how they are drawn is the plots' (report.plots.STYLES)."""
 
 QUANTISE = "quantise"
 """The recipe of generation 0 where a variant is quantised; it takes no steps."""
@@ -204,7 +179,7 @@ class Line:
     @property
     def title(self) -> str:
         """For people: sparse diff 1/100."""
-        title = TITLES[self.variant]
+        title = self.variant.traits.title
         return title if self.size is None else f"{title} {str(self.size).replace('x', '×')}"
 
     @property
@@ -226,11 +201,11 @@ def lines_of(variants: Iterable[Variant], sizes: Iterable[Size]) -> tuple[Line, 
         In the order of tables.
     """
     sizes = tuple(sizes)
-    lines = [Line(variant) for variant in variants if not variant.is_sized]
+    lines = [Line(variant) for variant in variants if not variant.traits.is_sized]
     lines += [
         Line(variant, size)
         for variant in variants
         for size in sizes
-        if variant.is_sized and not (size.is_nominal and variant.needs_bytes)
+        if variant.traits.is_sized and not (size.is_nominal and variant.traits.needs_bytes)
     ]
     return tuple(sorted(lines, key=lambda line: line.order))

@@ -79,11 +79,11 @@ def measure_lines(plan: RunPlan, folders: Folders, workers: int, display: Displa
     home = ServerHome.create(out / SERVER, enrolment=Policy.OPEN)
     try:
         with (
-            serving(out / SERVER, out / "server.log") as address,
+            serving(out / SERVER, out / "server.log") as server,
             ThreadPoolExecutor(workers) as pool,
         ):
             work = display.begin("devices", len(plan.lines) * plan.scenario.generations)
-            stage = _Stage(plan, folders, home, address, work)
+            stage = _Stage(plan, folders, home, server.address, work)
             try:
                 measured = list(pool.map(stage.measure, plan.lines))
             except BaseException:
@@ -204,7 +204,7 @@ class _Stage:
         diffs = [
             one
             for one in self._plan.scenario.lines
-            if one.size is not None and one.variant.builds_on_previous
+            if one.size is not None and one.variant.traits.builds_on_previous
         ]
         return line.line in diffs[:1] and len(self._tests) > MISSED
 

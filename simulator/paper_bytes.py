@@ -8,12 +8,19 @@ leave whole.
 """
 
 from diffcodec import Diff, HashDiff, LowRankDiff, SparseDiff, TensorDiff, TensorSpec
-from simulator.lines import OPTIONS_OF_SPARSE, Variant
 
 VALUE_BYTES, INDEX_BYTES, FLOAT16_BYTES = 4, 4, 2
 
-WITH_INDEX = ("compressed_sparse", "paper_sparse", Variant.SPARSE, *OPTIONS_OF_SPARSE)
+WITH_INDEX = (
+    "compressed_sparse",
+    "paper_sparse",
+    "sparse",
+    "sparse_magnitude",
+    "sparse_regrow",
+    "sparse_feedback",
+)
 VALUES_ALONE = ("compressed_hash", "paper_hash", "hash")
+"""Recipes, by what their values need."""
 
 
 def paper_bytes(recipe: str, free_parameters: int, diff: Diff) -> int:

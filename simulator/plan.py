@@ -18,7 +18,7 @@ from pathlib import Path
 
 from simulator.errors import ScenarioError
 from simulator.jobs import Job, job_key
-from simulator.lines import QUANTISE, RECIPES, Line, Variant
+from simulator.lines import QUANTISE, Line, Variant
 from simulator.scenario import Scenario
 from simulator.scores import TaskName
 from simulator.sources import source_digest
@@ -27,6 +27,8 @@ from speech.corpus import Corpus
 
 STEP_COSTS = {"finetune": 1.0, "dense": 1.0, "compressed_hash": 2.0, "paper_hash": 2.0, "hash": 2.0}
 """What a step of a recipe costs, to order jobs and to guess how long they take; else 1.2."""
+TAUGHT_COST = 1.5
+"""What a step costs with teachers, over one without."""
 INT8_MODEL = "{}-int8"
 """The server's name of a model configuration in int8."""
 
@@ -130,45 +132,35 @@ class _Planner:
         self._code = source_digest(CODE_OF_RESULTS)
 
     def line(self, seed: int, line: Line) -> ModelLine:
-        first = self._training(seed, Line(Variant.BL), 0, None)
+        first = self._job(seed, Line(Variant.BL), 0, None)
         if line.variant is Variant.BL_INF:
             return ModelLine(seed, line, (first,), static=self._static(seed, first))
-        jobs = [self._quantised(seed, line, first) if line.variant.is_quantised else first]
-        taught_by = [self.line(seed, Line(teacher)).jobs for teacher in line.variant.teachers]
+        traits = line.variant.traits
+        jobs = [self._quantised(seed, line, first) if traits.is_quantised else first]
+        taught_by = [self.line(seed, Line(teacher)).jobs for teacher in traits.teachers]
         for generation in range(1, len(self._digests)):
-            parent = jobs[-1] if line.variant.builds_on_previous else None
+            parent = jobs[-1] if traits.builds_on_previous else None
             teachers = [its_jobs[generation] for its_jobs in taught_by]
-            jobs.append(self._training(seed, line, generation, parent, teachers))
+            jobs.append(self._job(seed, line, generation, parent, teachers))
         return ModelLine(seed, line, tuple(jobs))
 
     def _quantised(self, seed: int, line: Line, first: Job) -> Job:
         """Generation 0 of all sizes."""
-        return self._job(seed, Line(line.variant), QUANTISE, 0, 0, first)
-
-    def _training(
-        self,
-        seed: int,
-        line: Line,
-        generation: int,
-        parent: Job | None,
-        teachers: Sequence[Job] = (),
-    ) -> Job:
-        recipe = RECIPES[line.variant]
-        steps = self._scenario.steps.of(recipe)
-        return self._job(seed, line, recipe, steps, generation, parent, teachers)
+        return self._job(seed, Line(line.variant), 0, first, recipe=QUANTISE)
 
     def _job(
         self,
         seed: int,
         line: Line,
-        recipe: str,
-        steps: int,
         generation: int,
         parent: Job | None,
         teachers: Sequence[Job] = (),
+        recipe: str | None = None,
     ) -> Job:
         scenario, model = self._scenario, self._scenario.model
-        if line.variant.is_quantised:
+        recipe = recipe or line.variant.traits.recipe
+        steps = 0 if recipe == QUANTISE else scenario.steps.of(recipe)
+        if line.variant.traits.is_quantised:
             model = INT8_MODEL.format(model)
         budget_bytes = line.budget_bytes(self._size.float32_bytes)
         nominal_ratio = None if line.size is None else line.size.nominal_ratio
@@ -196,7 +188,7 @@ class _Planner:
             function=train,
             arguments=arguments,
             after=after,
-            cost=steps * STEP_COSTS.get(recipe, 1.2),
+            cost=steps * STEP_COSTS.get(recipe, 1.2) * (TAUGHT_COST if teachers else 1.0),
         )
 
     def _static(self, seed: int, first: Job) -> Job:

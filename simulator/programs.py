@@ -1,7 +1,7 @@
 """The real programs that a run drives: `ota-server serve` and `ota-edge`, each its own process.
 
->>> with serving(home, log) as address:
-...     device = Device(folder, address, "digits-s0-sparse", fleet=home / "ca.pem")
+>>> with serving(home, log) as server:
+...     device = Device(folder, server.address, "digits-s0-sparse", fleet=home / "ca.pem")
 ...     device.enroll()
 ...     device.update().digest
 """
@@ -29,16 +29,21 @@ RECORDING_TIMEOUT_S = 20.0
 ANNOUNCEMENT = "listening on "
 
 
+@dataclass(frozen=True)
+class ServerProcess:
+    """A server that takes calls."""
+
+    pid: int
+    address: str
+
+
 @contextmanager
-def serving(home: Path, log: Path) -> Iterator[str]:
+def serving(home: Path, log: Path) -> Iterator[ServerProcess]:
     """Run `ota-server serve` on a free port of this machine for as long as the block runs.
 
     Args:
         home: A server home.
         log: Where its stderr goes.
-
-    Yields:
-        HOST:PORT.
 
     Raises:
         ProgramError: it ended, or did not say where it listens within a minute.
@@ -47,7 +52,7 @@ def serving(home: Path, log: Path) -> Iterator[str]:
     with log.open("ab") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
     try:
-        yield _wait_for_address(process, log)
+        yield ServerProcess(process.pid, _wait_for_address(process, log))
     finally:
         process.terminate()
         try:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from diffcodec.durable import replaced_file
 from simulator.errors import RunFolderError
 from simulator.report.facts import SUMMARY
 from simulator.report.page import PAGE
@@ -71,9 +72,8 @@ def begin_record(out: Path, now: Mapping[str, Any]) -> tuple[str, ...]:
         aside = _set_aside(out)
         if aside is not None:
             changes += (f"the report of before is kept in {aside}",)
-    unfinished = out / (RECORD + ".new")
-    unfinished.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.rename(out / RECORD)
+    with replaced_file(out / RECORD) as file:
+        file.write((json.dumps(now, indent=1, ensure_ascii=False) + "\n").encode())
     return changes
 
 

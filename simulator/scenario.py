@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from simulator.errors import ScenarioError
 from simulator.evolution import Evolution, Labels
-from simulator.lines import RECIPES, Line, Size, Variant, lines_of
+from simulator.lines import TRAITS, Line, Size, Variant, lines_of
 from simulator.scores import Metric, TaskName
 from speech.corpus import Corpus
 
@@ -36,10 +36,11 @@ class Steps:
 
     def __post_init__(self) -> None:
         """Refuse a name that would never be asked for."""
+        known = dict.fromkeys(traits.recipe for traits in TRAITS.values())
         for recipe in self.exceptions:
-            if recipe not in RECIPES.values():
-                known = " or ".join(RECIPES.values())
-                raise ScenarioError(f"steps: expected default or {known}, found {recipe!r}")
+            if recipe not in known:
+                expected = " or ".join(["default", *known])
+                raise ScenarioError(f"steps: expected {expected}, found {recipe!r}")
 
     def of(self, recipe: str) -> int:
         """The steps of a recipe."""
@@ -108,16 +109,17 @@ class Scenario:
             raise ScenarioError("sizes: expected each size once")
         for variant in self.variants:
             if variant not in {line.variant for line in self.lines}:
-                kind = "a size in bytes such as '1/100'" if variant.needs_bytes else "a size"
+                kind = "a size in bytes such as '1/100'" if variant.traits.needs_bytes else "a size"
                 found = ", ".join(map(str, self.sizes)) or "none"
                 raise ScenarioError(f"sizes: expected {kind} for {variant}, found {found}")
-            missing = [teacher for teacher in variant.teachers if teacher not in self.variants]
+            teachers = variant.traits.teachers
+            missing = [teacher for teacher in teachers if teacher not in self.variants]
             if missing:
                 raise ScenarioError(
                     f"variants: expected {missing[0]} beside {variant}, which learns from it, "
                     "found none"
                 )
-            is_of_commands = variant.is_quantised or variant.teachers
+            is_of_commands = variant.traits.is_quantised or teachers
             if is_of_commands and self.task is not TaskName.SLU:
                 raise ScenarioError(
                     f"variants: expected {variant} for task {TaskName.SLU} alone, "
@@ -136,7 +138,7 @@ class Scenario:
 
     def target(self, line: Line) -> float | None:
         """Most points that a line may lie below BL; None where nothing is said."""
-        of_size = self.targets.get(str(line.size)) if line.variant.is_ours else None
+        of_size = self.targets.get(str(line.size)) if line.variant.traits.is_ours else None
         return self.targets.get(str(line), of_size)
 
     @property

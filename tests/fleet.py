@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from server.home import ServerHome
-from server.identity.authority import CREDENTIAL_NAME, Authority
+from server.identity.authority import CREDENTIAL_NAME, Authority, read_client_file
 from server.identity.certificates import Pair, key_sha256, new_authority, new_key
 from server.identity.keys import Policy, Verb
 from server.registry.identities import POLICY, Identities
@@ -41,9 +41,7 @@ def now() -> datetime:
 
 def of_enrolment(home: ServerHome) -> Credential:
     """The fleet's ca.pem."""
-    parts = (home.folder / CREDENTIAL_NAME).read_bytes().split(b"-----BEGIN ")
-    roots, certificate, key = (b"-----BEGIN " + part for part in parts[1:])
-    return Credential(roots, certificate, key)
+    return Credential(*read_client_file(home.folder / CREDENTIAL_NAME))
 
 
 def open_to_all(home: ServerHome) -> None:

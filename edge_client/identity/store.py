@@ -70,8 +70,10 @@ class IdentityStore:
         return (self.path / "ca.pem").exists()
 
     def save_fleet(self, fleet: Credential) -> None:
-        """Keep the fleet's enrolment credential."""
-        durable.write(self.path / "ca.pem", fleet.to_pem(), is_secret=True)
+        """Keep the fleet's enrolment credential; nothing is written where it is kept already."""
+        content = fleet.to_pem()
+        if self._read("ca.pem") != content:
+            durable.write(self.path / "ca.pem", content, is_secret=True)
 
     def credential(self) -> Credential:
         """Who this device is, for every call but enrolment.

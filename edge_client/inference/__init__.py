@@ -16,6 +16,7 @@ card says which of the two a generation is, and every answer has a `text`.
 recognizer   opens a generation, says whether it is healthy
 commands     the nearest phrase               transducer   the networks of an RNN-T, streaming
 session      the seam to ONNX Runtime         search       greedy and beam search
+golden       what a publisher saw it answer   cli          `ota-edge infer`
 """
 
 from edge_client.inference.answers import Listener, NearestPhrase, Sentence, Transcript

@@ -7,23 +7,16 @@
 The server's plan is a hint. What is installed is what a manifest says that the publisher signed.
 
 `metadata` verifies (python-tuf), `manifest` reads what is signed, `verdict` decides (pure),
-`state` remembers, `trust` brings them together.
+`state` remembers, `root` is what all of it rests on, `trust` brings them together.
 
 Not for: fetching the files of a plan (edge_client.download), or trying a model.
 
     >>> trust = Trust(home, config.model, connection)
-    >>> trust.refresh()
     >>> signed = trust.authorise(plan, installed)
 """
 
-from edge_client.trust.trust import (
-    MOST_ROOT_BYTES,
-    Trust,
-    pin_root,
-    pinned_root,
-    require_root,
-    trust_status,
-)
+from edge_client.trust.root import MOST_ROOT_BYTES, pin_root, pinned_root, require_root
+from edge_client.trust.trust import Trust, trust_status
 from edge_client.trust.verdict import SignedPlan
 
 __all__ = [

@@ -28,7 +28,7 @@ from tuf.api.exceptions import (
     ExpiredMetadataError,
     RepositoryError,
 )
-from tuf.api.metadata import Metadata, Root, TargetFile
+from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from edge_client import durable
@@ -43,7 +43,7 @@ from edge_client.errors import (
     one_line,
 )
 from edge_client.transport import Connection
-from edge_client.trust.trust import MOST_ROOT_BYTES
+from edge_client.trust.root import MOST_ROOT_BYTES
 
 BASE_URL = "ota:/"
 LIMITS = UpdaterConfig(
@@ -175,32 +175,6 @@ class Verifier:
         updater._trusted_set.reference_time = self._judged_at
         updater.refresh()
         self._updater = updater
-
-
-def version_of_root(content: bytes) -> int:
-    """Check that a file is a root that is signed by itself; its version.
-
-    Raises:
-        NoRootError: it is not.
-    """
-    try:
-        metadata: Metadata[Root] = Metadata.from_bytes(content)
-        if not isinstance(metadata.signed, Root):
-            raise NoRootError("expected a TUF root, found metadata of another role")
-        metadata.signed.verify_delegate(Root.type, metadata.signed_bytes, metadata.signatures)
-    except RepositoryError as error:
-        raise NoRootError(
-            f"expected a TUF root that is signed by itself, found none: {one_line(str(error))}"
-        ) from error
-    return metadata.signed.version
-
-
-def cached_root(cache: Path) -> bytes | None:
-    """The newest root of a cache, or None where there is none that can be read."""
-    try:
-        return (cache / "root.json").read_bytes()
-    except OSError:
-        return None
 
 
 @contextmanager

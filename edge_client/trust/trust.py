@@ -1,7 +1,6 @@
 """The rim of trust: files, clock and connection around what `metadata` and `verdict` decide.
 
-python-tuf takes a fifth of a second to import, and much more on a small device. So `metadata` is
-imported where it is needed: `ota-edge infer` does without.
+`metadata` brings python-tuf, and is imported where it is needed (see root.py).
 """
 
 import hashlib
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING
 from edge_client import durable
 from edge_client.errors import (
     BlobError,
-    NoRootError,
     OversizedError,
     TrustError,
     UnsignedError,
@@ -28,11 +26,11 @@ from edge_client.trust.manifest import (
     revocations_path,
     route_path,
 )
+from edge_client.trust.root import CACHE, FOLDER, ROOT, pinned_root
 from edge_client.trust.state import TrustState, read_state, write_state
 from edge_client.trust.verdict import SignedPlan, judge, require_allowed
 
-FOLDER, ROOT, STATE, CACHE = "trust", "root.json", "state.json", "tuf"
-MOST_ROOT_BYTES = 64 * 1024
+STATE = "state.json"
 LONGEST_CHAIN = 256
 """Manifests that are followed back: a chain of more steps costs more than a snapshot."""
 HIGH_WATER_STEP = timedelta(hours=1)
@@ -59,11 +57,13 @@ class Trust:
         self._model = model
         self._connection = connection
         self._clock = clock
-        self._verifier: Verifier | None = None
         self.state = read_state(self._folder / STATE)
 
-    def refresh(self) -> None:
+    def refresh(self) -> "Verifier":
         """Bring metadata up to date, and remember what it says for ever.
+
+        Returns:
+            What the publisher vouches for now.
 
         Raises:
             TrustError, StaleError, NoRootError: nothing may be installed.
@@ -77,31 +77,34 @@ class Trust:
             root, self._folder / CACHE, ConnectionFetcher(self._connection), judged_at
         )
         verifier.refresh()
-        if verifier.root != root:
+        newest = verifier.root
+        if newest != root:
             # Apart from the cache: a key that was revoked must not come back with a lost cache.
-            durable.write(self._folder / ROOT, verifier.root)
-        self._verifier = verifier
+            durable.write(self._folder / ROOT, newest)
         revoked = _revoked(verifier.find(revocations_path(self._model)))
         self._remember(self.state.refreshed(judged_at, verifier.expires_at).with_revoked(revoked))
+        return verifier
 
     def authorise(self, plan: Plan, installed: Generation | None) -> SignedPlan:
-        """Find what is signed of a plan, and compare.
+        """Bring metadata up to date, find what is signed of a plan, and compare.
 
         Costs a manifest, and one more for each generation that a chain passes through.
 
         Raises:
             TrustError: the plan must not be carried out.
+            StaleError, NoRootError: nothing may be installed.
             RetryLaterError: server, network or disk failed.
         """
+        verifier = self.refresh()
         number = plan.target.number
         require_allowed(number, self.state)
-        target = self._find(manifest_path(self._model, number))
+        target = verifier.find(manifest_path(self._model, number))
         if target is None:
             raise UnsignedError(
                 f"expected a signed manifest of generation {number} of {self._model!r}, found none"
             )
         manifests = self._manifests(plan, _as_blob(target))
-        routes = self._routes(plan, manifests)
+        routes = self._routes(plan, manifests, verifier)
         return judge(plan, manifests, routes, self.state, self._model, installed)
 
     def commit(self, number: int) -> None:
@@ -137,43 +140,29 @@ class Trust:
                 f"expected a manifest of at most {MOST_MANIFEST_BYTES} bytes, "
                 f"found one of {blob.length_bytes}"
             )
-        content = bytearray()
-        for chunk in self._connection.read_blob(blob, 0):
-            content += chunk
-            if len(content) > blob.length_bytes:
-                raise OversizedError(
-                    f"expected a manifest of {blob.length_bytes} bytes, the server sends more"
-                )
+        content = self._connection.read_manifest(blob)
         found = hashlib.sha256(content).digest()
         if found != blob.sha256:
             raise BlobError(
                 f"expected a manifest with SHA-256 {blob.sha256.hex()}, found {found.hex()}"
             )
-        return Manifest.from_bytes(bytes(content))
+        return Manifest.from_bytes(content)
 
-    def _routes(self, plan: Plan, manifests: dict[int, Manifest]) -> dict[bytes, int]:
+    def _routes(
+        self, plan: Plan, manifests: dict[int, Manifest], verifier: "Verifier"
+    ) -> dict[bytes, int]:
         """What the server vouches for, of the diffs that no manifest names."""
         named = {signed.diff.sha256 for m in manifests.values() for signed in m.diffs}
         routes = {}
         for step in plan.steps:
             if step.diff.sha256 not in named:
-                target = self._find(route_path(self._model, step.diff))
+                target = verifier.find(route_path(self._model, step.diff))
                 if target is not None and target.sha256 == step.diff.sha256:
                     routes[step.diff.sha256] = target.length_bytes
         return routes
 
-    def _find(self, path: str) -> "SignedTarget | None":
-        if self._verifier is None:
-            self.refresh()
-        if self._verifier is None:
-            raise RuntimeError("expected a verifier after a refresh")
-        return self._verifier.find(path)
-
     def _remember(self, state: TrustState) -> None:
-        known = replace(
-            state,
-            time_high_water=self.state.time_high_water,
-        )
+        known = replace(state, time_high_water=self.state.time_high_water)
         is_later = state.time_high_water - self.state.time_high_water >= HIGH_WATER_STEP
         if known != self.state or is_later:
             write_state(self._folder / STATE, state)
@@ -190,59 +179,6 @@ def trust_status(home: Path, clock: datetime) -> dict[str, object]:
         "metadata_expires": state.fresh_until.isoformat(),
         "generation_floor": state.generation_floor,
     }
-
-
-def pinned_root(home: Path) -> bytes:
-    """The root of trust of a home.
-
-    Should the disk have damaged it, the cache's copy serves; it lies beside it, and is as good.
-
-    Raises:
-        NoRootError: there is none that is sound.
-    """
-    from edge_client.trust.metadata import cached_root
-
-    path = home / FOLDER / ROOT
-    try:
-        candidates = [path.read_bytes()]
-    except OSError:
-        candidates = []
-    cached = cached_root(home / FOLDER / CACHE)
-    for content in (*candidates, *([cached] if cached is not None else [])):
-        try:
-            require_root(content)
-        except NoRootError:
-            continue
-        return content
-    found = "a damaged one" if candidates else "none"
-    raise NoRootError(
-        f"expected a root of trust in {path}, found {found}; run: ota-edge enroll --root FILE"
-    )
-
-
-def require_root(content: bytes) -> None:
-    """Check that a file is a root that is signed by itself.
-
-    Raises:
-        NoRootError: it is not.
-    """
-    from edge_client.trust.metadata import version_of_root
-
-    version_of_root(content)
-
-
-def pin_root(home: Path, content: bytes) -> None:
-    """Trust a root from now on, and forget what others vouched for.
-
-    Raises:
-        NoRootError: it is not a root that is signed by itself.
-        DiskFullError, StorageError
-    """
-    require_root(content)
-    folder = home / FOLDER
-    durable.make_folder(folder)
-    durable.clear_folder(folder / CACHE)
-    durable.write(folder / ROOT, content)
 
 
 def _as_blob(target: "SignedTarget") -> Blob:

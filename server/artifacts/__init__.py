@@ -10,6 +10,6 @@ from `put` is durable.
 
 from server.artifacts.folder import FolderStore
 from server.artifacts.opening import create_store, open_store
-from server.artifacts.store import ArtifactStore
+from server.artifacts.store import ArtifactStore, read_whole
 
-__all__ = ["ArtifactStore", "FolderStore", "create_store", "open_store"]
+__all__ = ["ArtifactStore", "FolderStore", "create_store", "open_store", "read_whole"]

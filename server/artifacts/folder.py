@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from diffcodec.durable import sync_folder
 from server.artifacts.store import is_intact, name_of, require_content
 from server.domain import Blob
 from server.errors import ArtifactError
@@ -44,10 +45,10 @@ class FolderStore:
         path = self._path(blob.sha256)
         try:
             path.parent.mkdir(exist_ok=True)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
             if is_there:
                 # Whoever wrote it may have died between the rename and this.
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
             else:
                 _write_durably(path, content)
         except OSError as error:
@@ -94,12 +95,4 @@ def _write_durably(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)

@@ -12,7 +12,7 @@ class ArtifactStore(Protocol):
     """Where blobs are kept."""
 
     def put(self, content: bytes) -> Blob:
-        """Store a blob durably, or leave it where it is there already, unharmed.
+        """Store a blob durably; one that was there and is damaged is mended.
 
         Raises:
             ArtifactError: it cannot be written; nothing half-written can be read afterwards.
@@ -60,6 +60,17 @@ def require_content(blob: Blob, blocks: Iterable[bytes], place: str) -> None:
             f"{place}: expected {blob.length} bytes of SHA-256 {blob.sha256.hex()}, "
             f"found {length} bytes of {content.hexdigest()}"
         )
+
+
+def read_whole(store: ArtifactStore, blob: Blob) -> bytes:
+    """All bytes of a blob, proven to be those that were put.
+
+    Raises:
+        ArtifactError: it is missing, cannot be read, or its bytes have changed.
+    """
+    content = store.read(blob.sha256, 0, blob.length)
+    require_content(blob, [content], f"blob {blob.sha256.hex()}")
+    return content
 
 
 def is_intact(store: ArtifactStore, blob: Blob) -> bool:

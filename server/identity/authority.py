@@ -15,7 +15,6 @@ one began.
 """
 
 import fcntl
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from server.durable import write_secret
 from server.errors import HomeError
 from server.identity.certificates import (
     SERVER_LIFE,
@@ -175,10 +175,8 @@ class Authority:
     def enrolment_key_sha256(self) -> bytes:
         """What the enrolment credential of HOME/ca.pem is known by."""
         path = self.home / CREDENTIAL_NAME
-        certificates = _read_certificates(path)
-        if len(certificates) != 2:
-            raise HomeError(f"{path}: expected two certificates, found {len(certificates)}")
-        key = certificates[1].public_key()
+        _, own = _two_certificates(path)
+        key = own.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise HomeError(f"{path}: expected a key of P-256, found another kind")
         return key_sha256(key)
@@ -205,15 +203,10 @@ def read_client_file(path: Path) -> tuple[bytes, bytes, bytes]:
     Raises:
         HomeError: it is no such file.
     """
-    certificates, key = _read_certificates(path), _read_key(path)
-    if len(certificates) != 2:
-        raise HomeError(f"{path}: expected two certificates, found {len(certificates)}")
-    authority, own = certificates
-    return (
-        authority.public_bytes(serialization.Encoding.PEM),
-        own.public_bytes(serialization.Encoding.PEM),
-        Pair(own, key).key_pem(),
-    )
+    authority, own = _two_certificates(path)
+    pair = Pair(own, _read_key(path))
+    roots = authority.public_bytes(serialization.Encoding.PEM)
+    return roots, pair.certificate_pem(), pair.key_pem()
 
 
 class ServerFile:
@@ -244,24 +237,6 @@ class ServerFile:
         return pair.key_pem(), pair.certificate_pem()
 
 
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that its owner alone reads: the old content or the new, whatever happens."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.unlink(missing_ok=True)
-    # Of mode 0600 from the first byte on.
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def read_certificate(path: Path) -> x509.Certificate:
     """The first certificate of a PEM file.
 
@@ -269,6 +244,14 @@ def read_certificate(path: Path) -> x509.Certificate:
         HomeError: it cannot be read, or has none.
     """
     return _read_certificates(path)[0]
+
+
+def _two_certificates(path: Path) -> tuple[x509.Certificate, x509.Certificate]:
+    """Of a client's file: whom to trust, and its own."""
+    certificates = _read_certificates(path)
+    if len(certificates) != 2:
+        raise HomeError(f"{path}: expected two certificates, found {len(certificates)}")
+    return certificates[0], certificates[1]
 
 
 def _read_certificates(path: Path) -> list[x509.Certificate]:

@@ -6,7 +6,7 @@ from typing import cast
 
 import grpc
 
-from server.devices import Clock, utc_now
+from server.clock import Clock, utc_now
 from server.errors import HomeError
 from server.identity.authority import Authority, ServerFile
 

@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.ota.v1 import operator_pb2, operator_pb2_grpc
-from server.devices import utc_now
+from server.clock import utc_now
 from server.errors import NotFoundError, RemoteError, RequestError, SettingError
 from server.home import ServerHome
 from server.identity.authority import read_client_file
@@ -158,11 +158,8 @@ class RemoteDesk:
 @contextmanager
 def at_home(folder: Path, database: str | None, store: str | None) -> Iterator[Desk]:
     """The desk of a home."""
-    opened = ServerHome.open(folder, database=database, store=store)
-    try:
-        yield LocalDesk(Identities(opened.registry))
-    finally:
-        opened.close()
+    with closing(ServerHome.open(folder, database=database, store=store)) as home:
+        yield LocalDesk(Identities(home.registry))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from server.batching import Batches
 from server.errors import ForbiddenError, UnknownCallerError
 from server.identity.access import require_access
 from server.identity.authority import Authority
@@ -23,7 +24,7 @@ from server.identity.caller import Caller, set_caller
 from server.identity.certificates import DeviceIdentity, EnrolmentIdentity, OperatorIdentity
 from server.identity.keys import KeyState
 from server.registry import Registry
-from server.registry.identities import ENROLMENT_KEY, Identities
+from server.registry.identities import ENROLMENT_KEY, Identities, Standing
 from server.registry.operators import Operators
 from server.service import status_of_errors
 
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 Handler = Any
 Context = grpc.aio.ServicerContext[Any, Any]
 KNOWN_CALLERS = 4096
+MOST_KEYS_AT_ONCE = 256
 
 
 class Gate(grpc.aio.ServerInterceptor):
@@ -39,6 +41,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def __init__(self, authority: Authority, registry: Registry) -> None:
         self._identities = Identities(registry)
+        self._device_keys = Batches(self._identities.standings, MOST_KEYS_AT_ONCE)
         self._operators = Operators(registry)
         # Reading a certificate costs more than all else here, and devices come back.
         self._caller_of = lru_cache(KNOWN_CALLERS)(lambda pem: _caller(authority, pem))
@@ -83,40 +86,39 @@ class Gate(grpc.aio.ServerInterceptor):
             try:
                 caller = self._caller_of(_certificate_of(context))
                 require_access(method, caller.identity)
-                await asyncio.to_thread(self._require_counting, caller)
+                await self._require_counting(caller)
             except (ForbiddenError, UnknownCallerError) as error:
                 log.warning("%s refused for %s: %s", method, context.peer(), error)
                 raise
             set_caller(caller)
 
-    def _require_counting(self, caller: Caller) -> None:
+    async def _require_counting(self, caller: Caller) -> None:
         """Refuse a key that no longer counts, whatever its certificate says."""
         identity = caller.identity
         match identity:
             case DeviceIdentity():
-                self._require_accepted(identity)
+                _require_accepted(identity, await self._device_keys.answer(identity.key_sha256))
             case EnrolmentIdentity():
-                current = self._identities.setting(ENROLMENT_KEY)
+                current = await asyncio.to_thread(self._identities.setting, ENROLMENT_KEY)
                 if current is not None and current != identity.key_sha256.hex():
                     raise UnknownCallerError(
                         "expected the fleet's present ca.pem, found an older one: get it anew"
                     )
             case OperatorIdentity():
-                if not self._operators.is_active(identity.key_sha256):
+                if not await asyncio.to_thread(self._operators.is_active, identity.key_sha256):
                     raise UnknownCallerError(
                         f"expected a credential that counts, found one of {identity.name} "
                         "that was removed"
                     )
 
-    def _require_accepted(self, identity: DeviceIdentity) -> None:
-        key = self._identities.key(identity.key_sha256)
-        if key is None or key.device_id != identity.device_id:
-            raise UnknownCallerError(
-                f"expected a device that is known here, found {identity.device_id!r}: "
-                "enrol it again"
-            )
-        if key.state is not KeyState.ACCEPTED:
-            raise ForbiddenError(f"the key of device {identity.device_id} is {key.state}")
+
+def _require_accepted(identity: DeviceIdentity, standing: Standing | None) -> None:
+    if standing is None or standing.device_id != identity.device_id:
+        raise UnknownCallerError(
+            f"expected a device that is known here, found {identity.device_id!r}: enrol it again"
+        )
+    if standing.state is not KeyState.ACCEPTED:
+        raise ForbiddenError(f"the key of device {identity.device_id} is {standing.state}")
 
 
 _KINDS = {

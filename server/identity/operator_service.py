@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from protos.ota.v1 import operator_pb2, operator_pb2_grpc
-from server.devices import Clock, utc_now
+from server.clock import Clock, utc_now
 from server.domain import DIGEST_BYTES
 from server.errors import RequestError
 from server.identity.caller import caller_operator

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protos.ota.v1 import enrollment_pb2, enrollment_pb2_grpc
-from server.devices import Clock, utc_now
+from server.clock import Clock, utc_now
 from server.domain import LONGEST_NAME
 from server.errors import ConflictError, RequestError
 from server.identity.authority import Authority

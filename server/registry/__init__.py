@@ -3,8 +3,18 @@
     >>> registry = Registry.open("sqlite:////srv/ota/registry.db")
     >>> registry.head("digits")
 
-SQLAlchemy and Alembic are used inside this package alone; what it takes and returns are values
-of server.domain. Every method is one transaction, and blocks: the service calls it in threads.
+    registry        the whole of it: what is below, over one database
+    generations, devices, rollouts, signing, identities, operators
+                    the parts; each takes and returns values of its subject, in one transaction
+    attempts, members, inserts, rollout_values
+                    what the parts share: functions over the session of a transaction
+    audit           who changed what
+    rows, *_rows    the tables
+    transactions, database, migrations
+                    how the database is reached
+
+SQLAlchemy and Alembic are used inside this package alone. Methods block: the service calls them
+in threads.
 """
 
 from server.registry.database import sqlite_url

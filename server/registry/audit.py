@@ -1,11 +1,7 @@
 """Who changed what, and when: rows that are only ever added.
 
 An entry is written in the transaction of the change that it tells of, so neither is ever there
-without the other. Whoever changes something calls `record` with the session that changes it:
-
-    >>> with registry.transaction(writes=True) as session:
-    ...     session.add(RolloutRow(...))
-    ...     record(session, registry.actor, "rollout.create", "winter", {"phases": 3}, now)
+without the other: server.registry.transactions has an example.
 """
 
 import getpass
@@ -20,6 +16,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from server.registry.rows import NAME_LENGTH, Row, UtcDateTime
 
 ACTION_LENGTH = 64
+SERVER = "server"
+"""The actor of what a server does by itself: steps of rollouts, ways back."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,10 @@ class AuditEntry:
 
     Attributes:
         at: UTC.
-        actor: `operator:NAME`, `local:USER`, `device:ID`, or `policy` for a rule of the fleet.
+        actor: `operator:NAME`, `local:USER`, `server` for what one does by itself, `enrolment` for
+            whoever holds ca.pem, or `policy` for a rule of the fleet.
         action: What was done, such as `device.accept`.
-        subject: What it was done to: a device, a generation, a key.
+        subject: What it was done to: a device, a generation, a key, a rollout.
         details: More, as JSON has it.
     """
 

@@ -8,20 +8,22 @@ Every change writes its entry of the audit log in its own transaction.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Label, func, select, update
+from sqlalchemy import Label, bindparam, func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from server.domain import OPEN_STATES, AttemptState
+from server.domain import AttemptState
 from server.errors import ConflictError, ForbiddenError, FullError, NotFoundError, RequestError
 from server.identity.keys import DeviceKey, KeyState, Policy, Verb, after, answer_to_request
 from server.registry import audit
+from server.registry.attempts import end_open
 from server.registry.audit import AuditEntry
 from server.registry.key_rows import DeviceKeyRow, FleetSettingRow
-from server.registry.registry import Registry
 from server.registry.rows import AttemptRow, DeviceRow, ModelRow
+from server.registry.transactions import Transactions
 
 MOST_PENDING = 10_000
 """Requests that wait: who has ca.pem, and no more, cannot fill the disk."""
@@ -32,38 +34,47 @@ RULE = "policy"
 WAS_ACCEPTED = (KeyState.ACCEPTED, KeyState.REVOKED)
 
 
+# Every call asks it, and making a statement costs as much as asking it.
+_STANDINGS = select(DeviceKeyRow.key_sha256, DeviceKeyRow.device_id, DeviceKeyRow.state).where(
+    DeviceKeyRow.key_sha256.in_(bindparam("keys", expanding=True))
+)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The device that a key is of, and how it stands there."""
+
+    device_id: str | None
+    state: KeyState
+
+
 class Identities:
     """The part of the registry that knows keys."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._actor = registry.actor
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     # ---- what holds for the fleet
 
     def setting(self, name: str) -> str | None:
         """What all servers of the fleet agree on; None where it was never said."""
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             return _setting(session, name)
-
-    def policy(self) -> Policy:
-        """What becomes of requests."""
-        return Policy(self.setting(POLICY) or Policy.APPROVE)
 
     def set(self, name: str, value: str, now: datetime) -> None:
         """Say what all servers go by from now on; a value that is there already is no change."""
-        with self._registry.transaction(writes=True) as session:
+        with self._transactions.writing() as session:
             before = _setting(session, name)
             if before == value:
                 return
             session.merge(FleetSettingRow(name=name, value=value))
-            self._record(session, f"fleet.{name}", value, {"before": before}, now)
+            self._transactions.record(session, f"fleet.{name}", value, {"before": before}, now)
 
     # ---- keys
 
     def all(self, state: KeyState | None = None) -> tuple[DeviceKey, ...]:
         """All keys, or those of a state, oldest request first."""
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             wanted = select(DeviceKeyRow, _is_rival()).order_by(
                 DeviceKeyRow.requested_at, DeviceKeyRow.key_sha256
             )
@@ -71,9 +82,16 @@ class Identities:
                 wanted = wanted.where(DeviceKeyRow.state == state)
             return tuple(_key(row, rival) for row, rival in session.execute(wanted))
 
+    def standings(self, keys: Sequence[bytes]) -> list[Standing | None]:
+        """Whose keys these are, and whether they count; None for one that was never heard of."""
+        with self._transactions.reading() as session:
+            rows = session.execute(_STANDINGS, {"keys": list(set(keys))})
+            found = {row.key_sha256: Standing(row.device_id, row.state) for row in rows}
+        return [found.get(key) for key in keys]
+
     def key(self, key_sha256: bytes) -> DeviceKey | None:
         """One key; None where it was never heard of."""
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             return _read(session, key_sha256)
 
     def request(
@@ -95,7 +113,7 @@ class Identities:
             FullError: too many requests wait already.
             ConflictError: another server decided on the same key or device meanwhile.
         """
-        with self._registry.transaction(writes=True) as session:
+        with self._transactions.writing() as session:
             row = session.get(DeviceKeyRow, key_sha256, with_for_update=True)
             if row is not None and row.state is not KeyState.PREAUTHORIZED:
                 return _must_read(session, key_sha256)
@@ -139,7 +157,7 @@ class Identities:
             ConflictError: its state does not admit the verb, or the device has another key.
             ForbiddenError: the device was decommissioned.
         """
-        with self._registry.transaction(writes=True) as session:
+        with self._transactions.writing() as session:
             row = session.get(DeviceKeyRow, key_sha256, with_for_update=True)
             if row is None:
                 raise NotFoundError(f"expected a known key, found {key_sha256.hex()}")
@@ -153,11 +171,11 @@ class Identities:
             details: dict[str, object] = {"key": key_sha256.hex(), "before": str(row.state)}
             if reached is KeyState.ACCEPTED:
                 _require_in_service(session, row.device_id or "")
-                details["replaces"] = self._make_way(session, row, replace, now)
+                details["replaces"] = _make_way(session, row, replace, now)
                 _put_in_service(session, row, now)
             _move(session, row, reached, now)
             subject = row.device_id or key_sha256.hex()
-            self._record(session, f"device.{verb}", subject, details, now)
+            self._transactions.record(session, f"device.{verb}", subject, details, now)
             return _must_read(session, key_sha256)
 
     def preauthorize(
@@ -175,8 +193,8 @@ class Identities:
             ConflictError: the key has asked already; accept it.
             NotFoundError: no such model.
         """
-        with self._registry.transaction(writes=True) as session:
-            row = session.get(DeviceKeyRow, key_sha256)
+        with self._transactions.writing() as session:
+            row = session.get(DeviceKeyRow, key_sha256, with_for_update=True)
             if row is not None and row.state is not KeyState.PREAUTHORIZED:
                 raise ConflictError(f"expected a new key, found {_title(row)}, {row.state} already")
             if model:
@@ -192,7 +210,9 @@ class Identities:
                 )
             )
             details = {"device_id": device_id, "model": model}
-            self._record(session, "device.preauthorize", key_sha256.hex(), details, now)
+            self._transactions.record(
+                session, "device.preauthorize", key_sha256.hex(), details, now
+            )
             session.flush()
             return _must_read(session, key_sha256)
 
@@ -202,7 +222,7 @@ class Identities:
         Raises:
             NotFoundError: no such device.
         """
-        with self._registry.transaction(writes=True) as session:
+        with self._transactions.writing() as session:
             device = session.get(DeviceRow, device_id, with_for_update=True)
             if device is None:
                 raise NotFoundError(f"expected a device, found none of id {device_id!r}")
@@ -215,12 +235,9 @@ class Identities:
                 .where(DeviceKeyRow.state.in_((KeyState.ACCEPTED, KeyState.PENDING)))
                 .values(state=KeyState.REVOKED, decided_at=now)
             )
-            session.execute(
-                update(AttemptRow)
-                .where(AttemptRow.device_id == device_id, AttemptRow.state.in_(OPEN_STATES))
-                .values(state=AttemptState.SUPERSEDED, ended_at=now)
-            )
-            self._record(session, "device.decommission", device_id, {}, now)
+            own = AttemptRow.device_id == device_id
+            end_open(session, AttemptState.SUPERSEDED, None, now, own)
+            self._transactions.record(session, "device.decommission", device_id, {}, now)
 
     # ---- the audit log
 
@@ -228,42 +245,13 @@ class Identities:
         self, action: str, subject: str, details: Mapping[str, object], now: datetime
     ) -> None:
         """Note a change that no table holds, such as a certificate that was made."""
-        with self._registry.transaction(writes=True) as session:
-            self._record(session, action, subject, details, now)
+        with self._transactions.writing() as session:
+            self._transactions.record(session, action, subject, details, now)
 
     def audit(self, since: datetime | None = None) -> tuple[AuditEntry, ...]:
         """Entries in their order, from a time on."""
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             return audit.entries(session, since)
-
-    def _record(
-        self,
-        session: Session,
-        action: str,
-        subject: str,
-        details: Mapping[str, object],
-        now: datetime,
-    ) -> None:
-        audit.record(session, self._actor, action, subject, details, now)
-
-    def _make_way(
-        self, session: Session, row: DeviceKeyRow, replace: bool, now: datetime
-    ) -> str | None:
-        """Revoke the key that the device has, if that is wanted; its SHA-256 in hex."""
-        older = session.scalar(
-            select(DeviceKeyRow).where(
-                DeviceKeyRow.device_id == row.device_id, DeviceKeyRow.state == KeyState.ACCEPTED
-            )
-        )
-        if older is None:
-            return None
-        if not replace:
-            raise ConflictError(
-                f"device {row.device_id}: expected no accepted key, found "
-                f"{older.key_sha256.hex()[:16]}; revoke it, or accept with --replace"
-            )
-        _move(session, older, KeyState.REVOKED, now)
-        return older.key_sha256.hex()
 
 
 def _setting(session: Session, name: str) -> str | None:
@@ -365,6 +353,24 @@ def _put_in_service(session: Session, row: DeviceKeyRow, now: datetime) -> None:
             seen_at=now,
         )
     )
+
+
+def _make_way(session: Session, row: DeviceKeyRow, replace: bool, now: datetime) -> str | None:
+    """Revoke the key that the device has, if that is wanted; its SHA-256 in hex."""
+    older = session.scalar(
+        select(DeviceKeyRow).where(
+            DeviceKeyRow.device_id == row.device_id, DeviceKeyRow.state == KeyState.ACCEPTED
+        )
+    )
+    if older is None:
+        return None
+    if not replace:
+        raise ConflictError(
+            f"device {row.device_id}: expected no accepted key, found "
+            f"{older.key_sha256.hex()[:16]}; revoke it, or accept with --replace"
+        )
+    _move(session, older, KeyState.REVOKED, now)
+    return older.key_sha256.hex()
 
 
 def _move(session: Session, row: DeviceKeyRow, reached: KeyState, now: datetime) -> None:

@@ -6,12 +6,11 @@ key.
 
 from datetime import datetime
 
-from sqlalchemy import Enum, Index, LargeBinary, String, text
+from sqlalchemy import Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from server.domain import DIGEST_BYTES
 from server.identity.keys import KeyState
-from server.registry.rows import ID_LENGTH, NAME_LENGTH, Row, UtcDateTime
+from server.registry.rows import ID_LENGTH, NAME_LENGTH, Digest, Row, UtcDateTime, enum_column
 
 SETTING_LENGTH = 64
 ACCEPTED = text("state = 'accepted'")
@@ -31,20 +30,11 @@ class DeviceKeyRow(Row):
         ),
     )
 
-    key_sha256: Mapped[bytes] = mapped_column(LargeBinary(DIGEST_BYTES), primary_key=True)
+    key_sha256: Mapped[bytes] = mapped_column(Digest, primary_key=True)
     device_id: Mapped[str | None] = mapped_column(String(ID_LENGTH), index=True)
     model: Mapped[str] = mapped_column(String(NAME_LENGTH))
     name: Mapped[str] = mapped_column(String(NAME_LENGTH))
-    state: Mapped[KeyState] = mapped_column(
-        Enum(
-            KeyState,
-            name="key_state",
-            native_enum=False,
-            create_constraint=True,
-            length=16,
-            values_callable=lambda members: [member.value for member in members],
-        )
-    )
+    state: Mapped[KeyState] = mapped_column(enum_column(KeyState, "key_state"))
     requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
     decided_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 

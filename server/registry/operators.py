@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import LargeBinary, String, select, update
+from sqlalchemy import String, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from server.domain import DIGEST_BYTES
 from server.errors import NotFoundError
-from server.registry import audit
-from server.registry.registry import Registry
-from server.registry.rows import NAME_LENGTH, Row, UtcDateTime
+from server.registry.rows import NAME_LENGTH, Digest, Row, UtcDateTime
+from server.registry.transactions import Transactions
 
 
 class OperatorRow(Row):
@@ -18,7 +16,7 @@ class OperatorRow(Row):
 
     __tablename__ = "operators"
 
-    key_sha256: Mapped[bytes] = mapped_column(LargeBinary(DIGEST_BYTES), primary_key=True)
+    key_sha256: Mapped[bytes] = mapped_column(Digest, primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), index=True)
     role: Mapped[str] = mapped_column(String(16))
     added_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -39,12 +37,12 @@ class Operator:
 class Operators:
     """The part of the registry that knows operators."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     def add(self, operator: Operator) -> None:
         """Add a credential; a person may have several, one for each machine."""
-        with self._registry.transaction(writes=True) as session:
+        with self._transactions.writing() as session:
             session.add(
                 OperatorRow(
                     key_sha256=operator.key_sha256,
@@ -54,8 +52,9 @@ class Operators:
                 )
             )
             details = {"role": operator.role, "key": operator.key_sha256.hex()}
-            actor = self._registry.actor
-            audit.record(session, actor, "operator.add", operator.name, details, operator.added_at)
+            self._transactions.record(
+                session, "operator.add", operator.name, details, operator.added_at
+            )
 
     def remove(self, name: str, now: datetime) -> int:
         """End all credentials of a person; how many there were.
@@ -63,7 +62,7 @@ class Operators:
         Raises:
             NotFoundError: there was none.
         """
-        with self._registry.transaction(writes=True) as session:
+        with self._transactions.writing() as session:
             removed = session.scalars(
                 update(OperatorRow)
                 .where(OperatorRow.name == name, OperatorRow.removed_at.is_(None))
@@ -73,12 +72,12 @@ class Operators:
             if not removed:
                 raise NotFoundError(f"expected an operator, found none of the name {name!r}")
             details = {"keys": [key.hex() for key in removed]}
-            audit.record(session, self._registry.actor, "operator.remove", name, details, now)
+            self._transactions.record(session, "operator.remove", name, details, now)
             return len(removed)
 
     def all(self) -> tuple[Operator, ...]:
         """Every credential, by name."""
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             rows = session.scalars(select(OperatorRow).order_by(OperatorRow.name))
             return tuple(
                 Operator(row.key_sha256, row.name, row.role, row.added_at, row.removed_at)
@@ -87,6 +86,6 @@ class Operators:
 
     def is_active(self, key_sha256: bytes) -> bool:
         """Whether a credential still counts."""
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             row = session.get(OperatorRow, key_sha256)
             return row is not None and row.removed_at is None

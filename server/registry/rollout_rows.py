@@ -7,7 +7,6 @@ from sqlalchemy import (
     Date,
     Dialect,
     Double,
-    Enum,
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
@@ -17,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from server.registry.rows import ID_LENGTH, Row, UtcDateTime
+from server.registry.rows import ID_LENGTH, Row, UtcDateTime, enum_column
 from server.rollouts.rollout import Channel, OnFailure
 from server.rollouts.states import State
 
@@ -42,18 +41,6 @@ class Seconds(TypeDecorator[timedelta]):
         return timedelta(seconds=value) if value is not None else None
 
 
-def _enum(kind: type[State] | type[Channel] | type[OnFailure], name: str) -> Enum:
-    """A column of the enum's values, checked by the database."""
-    return Enum(
-        kind,
-        name=name,
-        native_enum=False,
-        create_constraint=True,
-        length=16,
-        values_callable=lambda members: [member.value for member in members],
-    )
-
-
 class RolloutRow(Row):
     """A rollout. `version` counts its changes: every UPDATE names the one that it saw."""
 
@@ -68,7 +55,7 @@ class RolloutRow(Row):
 
     rollout_id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
-    channel: Mapped[Channel] = mapped_column(_enum(Channel, "channel"))
+    channel: Mapped[Channel] = mapped_column(enum_column(Channel, "channel"))
     target: Mapped[int]
     base: Mapped[int | None]
     only_from: Mapped[int | None]
@@ -85,9 +72,9 @@ class RolloutRow(Row):
     windows: Mapped[str] = mapped_column(String(WINDOWS_LENGTH))
     metered_bytes: Mapped[int | None] = mapped_column(BigInteger)
     monthly_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    on_failure: Mapped[OnFailure] = mapped_column(_enum(OnFailure, "on_failure"))
+    on_failure: Mapped[OnFailure] = mapped_column(enum_column(OnFailure, "on_failure"))
 
-    state: Mapped[State] = mapped_column(_enum(State, "rollout_state"))
+    state: Mapped[State] = mapped_column(enum_column(State, "rollout_state"))
     version: Mapped[int]
     phase: Mapped[int]
     cutoff: Mapped[int] = mapped_column(BigInteger)
@@ -126,7 +113,7 @@ class DeviceSettingRow(Row):
     __tablename__ = "device_settings"
 
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.device_id"), primary_key=True)
-    channel: Mapped[Channel] = mapped_column(_enum(Channel, "channel"))
+    channel: Mapped[Channel] = mapped_column(enum_column(Channel, "channel"))
     monthly_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 

@@ -11,6 +11,8 @@ from server.registry.rollout_rows import GroupRow, PhaseRow, RolloutRow
 from server.rollouts.notation import parse_windows, windows_text
 from server.rollouts.rollout import Phase, Policy, Progress, Rollout
 
+OLDEST_FIRST = select(RolloutRow).order_by(RolloutRow.created_at, RolloutRow.rollout_id)
+
 
 def fixed_values(rollout: Rollout) -> dict[str, Any]:
     """What never changes of a rollout, as columns."""

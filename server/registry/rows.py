@@ -1,4 +1,4 @@
-"""The tables, as typed rows.
+"""The tables of generations, devices and attempts, as typed rows; other tables stand in *_rows.py.
 
 Rules that the database itself keeps: a generation names blobs that are known, numbers are unique
 in their model, a step names generations that exist, (attempt, sequence) is unique, and states
@@ -6,6 +6,7 @@ are among those of the domain.
 """
 
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
@@ -74,8 +75,8 @@ class CoderSet(TypeDecorator[frozenset[Coder]]):
         return frozenset(map(Coder, value.split())) if value is not None else None
 
 
-def _enum(kind: type[AttemptState] | type[Outcome], name: str) -> Enum:
-    """A column of the enum's values, checked by the database."""
+def enum_column(kind: type[StrEnum], name: str) -> Enum:
+    """The type of a column of an enum's values, checked by the database."""
     return Enum(
         kind,
         name=name,
@@ -175,7 +176,9 @@ class AttemptRow(Row):
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.device_id"), index=True)
     base: Mapped[int | None]
     target: Mapped[int]
-    state: Mapped[AttemptState] = mapped_column(_enum(AttemptState, "attempt_state"), index=True)
+    state: Mapped[AttemptState] = mapped_column(
+        enum_column(AttemptState, "attempt_state"), index=True
+    )
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # No foreign key: SQLite adds one only by copying the table, which reports refer to.
@@ -190,7 +193,7 @@ class ReportRow(Row):
 
     attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.attempt_id"), primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    outcome: Mapped[Outcome] = mapped_column(_enum(Outcome, "outcome"))
+    outcome: Mapped[Outcome] = mapped_column(enum_column(Outcome, "outcome"))
     code: Mapped[str] = mapped_column(String(CODE_LENGTH))
     bytes_sent: Mapped[int] = mapped_column(BigInteger)
     bytes_received: Mapped[int] = mapped_column(BigInteger)

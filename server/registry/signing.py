@@ -4,8 +4,7 @@ Metadata is only ever added. A new version names the one that it replaces, and o
 saw the same one the database lets one win: ConflictError tells the other, who looks again.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
@@ -13,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from server.domain import Blob
 from server.errors import ConflictError, NotFoundError
-from server.registry.inserts import add_missing
+from server.registry.inserts import add_blob
 from server.registry.rows import BlobRow, StepRow
 from server.registry.signing_rows import ManifestDiffRow, ManifestRow, MetadataRow
+from server.registry.transactions import Transactions
 from server.signing.records import ManifestRecord, SignedFile, SignedRelease, UnnamedStep
 
 KEPT_VERSIONS = 16
@@ -23,15 +23,12 @@ KEPT_VERSIONS = 16
 a device that was away walks through every one."""
 ROOT = "root"
 
-Transaction = Callable[[], AbstractContextManager[Session]]
-
 
 class SigningRecords:
     """What is signed, over the registry's database; each method is one transaction."""
 
-    def __init__(self, reading: Transaction, writing: Transaction) -> None:
-        self._reading = reading
-        self._writing = writing
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     def latest(self) -> dict[str, SignedFile]:
         """The newest version of every role."""
@@ -40,7 +37,7 @@ class SigningRecords:
             .group_by(MetadataRow.role)
             .subquery()
         )
-        with self._reading() as session:
+        with self._transactions.reading() as session:
             rows = session.scalars(
                 select(MetadataRow).join(
                     newest,
@@ -58,7 +55,7 @@ class SigningRecords:
         query = select(MetadataRow.content).where(MetadataRow.role == role)
         if version:
             query = query.where(MetadataRow.version == version)
-        with self._reading() as session:
+        with self._transactions.reading() as session:
             content = session.scalar(query.order_by(MetadataRow.version.desc()).limit(1))
         if content is None:
             which = f"version {version}" if version else "any version"
@@ -66,13 +63,26 @@ class SigningRecords:
         return content
 
     def add(self, files: Iterable[SignedFile]) -> None:
-        """Add new versions, all or none.
+        """Add new versions that servers sign by themselves, all or none.
 
         Raises:
             ConflictError: somebody replaced one of the versions that these replace.
         """
-        with self._writing() as session:
+        with self._transactions.writing() as session:
             add_files(session, files)
+
+    def change(
+        self, action: str, roles: Sequence[str], files: Sequence[SignedFile], now: datetime
+    ) -> None:
+        """Add new versions, all or none, and tell the audit log what was done to which roles.
+
+        Raises:
+            ConflictError: somebody replaced one of the versions that these replace.
+        """
+        with self._transactions.writing() as session:
+            add_files(session, files)
+            signed = {file.role: file.version for file in files}
+            self._transactions.record(session, action, ",".join(roles), signed, now)
 
     def manifests(self, model: str | None = None) -> tuple[ManifestRecord, ...]:
         """The manifests of one model, or of all, by model and generation."""
@@ -83,7 +93,7 @@ class SigningRecords:
         )
         if model is not None:
             query = query.where(ManifestRow.model == model)
-        with self._reading() as session:
+        with self._transactions.reading() as session:
             return tuple(
                 ManifestRecord(
                     row.model,
@@ -96,11 +106,8 @@ class SigningRecords:
 
     def revoked(self, model: str) -> frozenset[int]:
         """The generations of a model that must not be installed any more."""
-        query = select(ManifestRow.generation).where(
-            ManifestRow.model == model, ManifestRow.revoked_at.is_not(None)
-        )
-        with self._reading() as session:
-            return frozenset(session.scalars(query))
+        with self._transactions.reading() as session:
+            return revoked(session, model)
 
     def unnamed_steps(self) -> tuple[UnnamedStep, ...]:
         """Every diff to a generation that has a manifest which does not name it."""
@@ -120,7 +127,7 @@ class SigningRecords:
             .where(ManifestDiffRow.diff_sha256.is_(None), ManifestRow.revoked_at.is_(None))
             .order_by(StepRow.step_id)
         )
-        with self._reading() as session:
+        with self._transactions.reading() as session:
             return tuple(
                 UnnamedStep(model, target, Blob(sha256, length))
                 for model, target, sha256, length in session.execute(query)
@@ -132,7 +139,7 @@ class SigningRecords:
         Raises:
             ConflictError: somebody else signed meanwhile.
         """
-        with self._writing() as session:
+        with self._transactions.writing() as session:
             for manifest in manifests:
                 _add_manifest(session, manifest)
             add_files(session, files)
@@ -145,8 +152,8 @@ class SigningRecords:
         Raises:
             ConflictError: somebody else signed meanwhile.
         """
-        with self._writing() as session:
-            session.execute(
+        with self._transactions.writing() as session:
+            revoked = session.scalars(
                 update(ManifestRow)
                 .where(
                     ManifestRow.model == model,
@@ -154,8 +161,24 @@ class SigningRecords:
                     ManifestRow.revoked_at.is_(None),
                 )
                 .values(revoked_at=now)
+                .returning(ManifestRow.generation)
             )
+            for number in sorted(revoked):
+                self._transactions.record(
+                    session, "generation.revoke", f"{model} {number}", {}, now
+                )
             add_files(session, files)
+
+
+def revoked(session: Session, model: str) -> frozenset[int]:
+    """The generations of a model that must not be installed any more."""
+    return frozenset(
+        session.scalars(
+            select(ManifestRow.generation).where(
+                ManifestRow.model == model, ManifestRow.revoked_at.is_not(None)
+            )
+        )
+    )
 
 
 def add_release(session: Session, release: SignedRelease) -> None:
@@ -208,7 +231,7 @@ def _forget_oldest(session: Session, role: str) -> None:
 
 
 def _add_manifest(session: Session, manifest: ManifestRecord) -> None:
-    add_missing(session, BlobRow, sha256=manifest.blob.sha256, length=manifest.blob.length)
+    add_blob(session, manifest.blob)
     session.add(
         ManifestRow(
             model=manifest.model,

@@ -3,11 +3,11 @@
 A model without rollouts brings its newest generation to every device at once. From its first
 rollout on only rollouts decide: a device should run the newest generation that a running or
 finished rollout of its channel gives it. What every device had before the first rollout, its
-base, stays for all of them, so that a new device does not wait with nothing. Never below what a
-device runs: the way back is a newer generation with older weights.
+base, stays for all of them, so that a new device does not wait with nothing. Never what was
+revoked, and never below what a device runs: the way back is a newer generation with older weights.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.rollouts.population import reaches
@@ -23,27 +23,21 @@ class Assignment:
 
 
 def assignment_of(
-    member: Member,
-    rollouts: Sequence[Rollout],
-    head: int | None,
-    revoked: Collection[int] = (),
+    member: Member, rollouts: Sequence[Rollout], offered: Sequence[int]
 ) -> Assignment | None:
     """Decide what a device should run.
 
     Args:
         member: The device, with what it runs now.
         rollouts: Every rollout of its model, oldest first.
-        head: The newest generation that is not revoked; None: there is none.
-        revoked: Generations that no device may install any more.
+        offered: The generations that devices may install, oldest first: all but the revoked ones.
 
     Returns:
         None where the device should stay as it is.
     """
-    if head is None:
-        return None
-    found = [Assignment(head)] if not rollouts else _assignments(member, rollouts)
+    wanted = _assignments(member, rollouts) if rollouts else [Assignment(n) for n in offered]
+    found = [one for one in wanted if one.target in offered]
     # Of two rollouts of one generation the younger one speaks: somebody wanted it anew.
-    found = [one for one in found if one.target not in revoked]
     newest = max(found, key=lambda one: one.target, default=None)
     if newest is None or (member.installed is not None and newest.target <= member.installed):
         return None
@@ -52,13 +46,13 @@ def assignment_of(
 
 def _assignments(member: Member, rollouts: Sequence[Rollout]) -> list[Assignment]:
     """Youngest first."""
-    offered = [
+    given = [
         Assignment(rollout.target, rollout)
         for rollout in reversed(rollouts)
         if rollout.state.is_offering and reaches(rollout, member)
     ]
     base = base_of_all(rollouts)
-    return offered if base is None else [*offered, Assignment(base)]
+    return given if base is None else [*given, Assignment(base)]
 
 
 def base_of_all(rollouts: Sequence[Rollout]) -> int | None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from types import EllipsisType
 
 from diffcodec.errors import CodecError
-from server.devices import Clock, utc_now
+from server.clock import Clock, utc_now
 from server.errors import ArtifactError, ConflictError
 from server.home import ServerHome
 from server.publishing import add_direct_steps

@@ -5,7 +5,7 @@ and another one in the next rollout, and nobody is always first. When a phase be
 smallest point becomes its cutoff, and from then on a device knows by its own point alone whether
 it is reached. Devices that enrol later join in proportion.
 
-    >>> phase_of(rollout, number=0, members=registry.rollouts.population("digits"))
+    >>> reach_of(rollout, number=0, members=registry.rollouts.population("digits"))
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class Reach:
 
 def point_of(rollout_id: str, device_id: str) -> int:
     """Where a device stands in a rollout, 0 to 2^63 - 1."""
-    # The ids are hexadecimal, so that no two pairs give the same text.
+    # No id has a slash, so that no two pairs give the same text.
     name = hashlib.sha256(f"{rollout_id}/{device_id}".encode()).digest()
     return int.from_bytes(name[:8], "big") >> 1
 

@@ -11,11 +11,12 @@ from datetime import datetime, time, timedelta
 from enum import StrEnum
 from itertools import pairwise
 
+from server.domain import LARGEST_COUNT
 from server.errors import RolloutError
 from server.rollouts.states import State
 
-LARGEST_POINT = 2**63 - 1
-"""Points are 63 bits: what a BIGINT column holds."""
+LARGEST_POINT = LARGEST_COUNT
+"""Points are 63 bits."""
 
 MOST_PHASES = 20
 MOST_WINDOWS = 24
@@ -116,8 +117,8 @@ class Policy:
             ("minimum_sample", 1, LARGEST_NUMBER),
             ("maximum_attempts", 1, LARGEST_NUMBER),
             ("maximum_in_flight", 1, LARGEST_NUMBER),
-            ("metered_bytes", 0, LARGEST_POINT),
-            ("monthly_bytes", 0, LARGEST_POINT),
+            ("metered_bytes", 0, LARGEST_COUNT),
+            ("monthly_bytes", 0, LARGEST_COUNT),
         ):
             value = getattr(self, name)
             if value is not None and not least <= value <= most:

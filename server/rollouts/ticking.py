@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from diffcodec.errors import CodecError
-from server.devices import Clock, utc_now
+from server.clock import Clock, utc_now
 from server.errors import ConflictError, ServerError
 from server.home import ServerHome
 from server.registry import Registry

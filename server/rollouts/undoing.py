@@ -17,7 +17,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from diffcodec import LayoutError, encode, lossless_diff
-from server.devices import Clock, utc_now
+from server.artifacts import read_whole
+from server.clock import Clock, utc_now
 from server.domain import Blob, Generation
 from server.errors import PublishError
 from server.home import ServerHome
@@ -127,10 +128,7 @@ def _starts(home: ServerHome, head: Generation, old: Generation) -> list[int]:
 
 
 def _content(home: ServerHome, blob: Blob | None) -> bytes | None:
-    if blob is None:
-        return None
-    home.artifacts.verify(blob)
-    return home.artifacts.read(blob.sha256, 0, blob.length)
+    return None if blob is None else read_whole(home.artifacts, blob)
 
 
 def _require_base(rollout: Rollout) -> int:
@@ -140,12 +138,14 @@ def _require_base(rollout: Rollout) -> int:
 
 
 def _carrier(home: ServerHome, rollout: Rollout) -> Generation | None:
-    """A generation after the target that has the base's weights already."""
+    """A generation after the target that has the base's weights already, and may be installed."""
+    revoked = home.registry.signing.revoked(rollout.model)
     base = home.registry.generation(rollout.model, _require_base(rollout))
     found = [
         generation
         for generation in home.registry.generations(rollout.model)
         if generation.number > rollout.target
+        and generation.number not in revoked
         and (generation.digest, generation.graph, generation.card)
         == (base.digest, base.graph, base.card)
     ]

@@ -11,7 +11,7 @@ from datetime import datetime
 from rich.console import Console
 from rich.live import Live
 
-from server.devices import utc_now
+from server.clock import utc_now
 from server.registry import Registry
 from server.rollouts.report import Report, as_line, as_page, report_of
 

@@ -16,7 +16,6 @@ from tuf.api.metadata import DelegatedRole, Root, Targets
 
 from server.errors import ConflictError
 from server.registry import Registry
-from server.signing import keyring as keyrings
 from server.signing.documents import (
     KEYS_OF_ROOT,
     keyids_of,
@@ -70,11 +69,10 @@ def found(registry: Registry, keys: Keyring, now: datetime) -> None:
     }
     online = due_files(files, (), now, lambda role: signers[role])
     try:
-        registry.signing.add([*files.values(), *online])
+        registry.signing.change("keys.make", ROLES, [*files.values(), *online], now)
     except ConflictError:
         for role, signer in signers.items():
-            name = f"{role}-{signer.public_key.keyid[: keyrings.SHOWN_ID]}.pem"
-            keyrings.remove(keys.folder_of(role) / name)
+            keys.remove(role, signer.public_key.keyid)
         raise
 
 
@@ -125,7 +123,7 @@ def rotate(
         unnamed = registry.signing.unnamed_steps()
         for file in due_files(files, unnamed, now, lambda r: fresh.get(r) or old.of(r)):
             new[file.role] = file
-    registry.signing.add(new.values())
+    registry.signing.change("keys.rotate", roles, list(new.values()), now)
     return tuple(new)
 
 
@@ -148,7 +146,7 @@ def renew(registry: Registry, keys: Keyring, roles: Sequence[str], now: datetime
         )
         for role in roles
     ]
-    registry.signing.add(files)
+    registry.signing.change("keys.renew", roles, files, now)
 
 
 @dataclass(frozen=True)

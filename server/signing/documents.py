@@ -6,7 +6,7 @@ ones, as TUF demands. JSON is compact: devices pay for every byte.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from securesystemslib.signer import CryptoSigner, Key
@@ -115,7 +115,6 @@ def signed(
     signers: Iterable[CryptoSigner],
     previous: SignedFile | None,
     now: datetime,
-    lifetime: timedelta | None = None,
 ) -> SignedFile:
     """Give a document its version and expiry, and sign it.
 
@@ -125,13 +124,12 @@ def signed(
         signers: One a key; the root is signed by the old root's key as well.
         previous: What it replaces.
         now: The time.
-        lifetime: How long it holds, else what is usual for the role.
     """
     replaces = previous.version if previous is not None else 0
     document.version = replaces + 1
     if role != ROOT:
         document.version = max(document.version, int(now.timestamp()))
-    document.expires = (now + (lifetime or LIFETIMES[role])).replace(microsecond=0)
+    document.expires = (now + LIFETIMES[role]).replace(microsecond=0)
     metadata: Metadata[Any] = Metadata(document)
     for signer in signers:
         metadata.sign(signer, append=True)
@@ -159,9 +157,9 @@ def is_signed_by(file: SignedFile, keyids: Iterable[str]) -> bool:
     return any(keyid in Metadata.from_bytes(file.content).signatures for keyid in keyids)
 
 
-def is_due(file: SignedFile, now: datetime, lifetime: timedelta | None = None) -> bool:
+def is_due(file: SignedFile, now: datetime) -> bool:
     """Whether half of its time is over: it is signed again long before it expires."""
-    return file.expires_at - now < (lifetime or LIFETIMES[file.role]) / 2
+    return file.expires_at - now < LIFETIMES[file.role] / 2
 
 
 def _target(path: str, blob: Blob) -> TargetFile:

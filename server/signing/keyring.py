@@ -10,7 +10,6 @@ of them counts is what the metadata says. Ed25519, PKCS #8 in PEM, not encrypted
 permissions protect them (0600 in folders of 0700).
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
+from diffcodec.durable import sync_folder
+from server.durable import write_secret
 from server.errors import HomeError, MissingKeyError
 from server.signing.roles import OFFLINE, RELEASES
 
@@ -45,6 +46,10 @@ class Keyring:
             return self.offline
         return self.folder / (RELEASES if role == RELEASES else "online")
 
+    def path_of(self, role: str, keyid: str) -> Path:
+        """The file of a key, whether it is here or not."""
+        return self.folder_of(role) / f"{role}-{keyid[:SHOWN_ID]}.pem"
+
     def make(self, role: str) -> CryptoSigner:
         """Make a key and write it, durably.
 
@@ -52,19 +57,19 @@ class Keyring:
             HomeError: it cannot be written.
         """
         signer = CryptoSigner.generate_ed25519()
-        folder = self.folder_of(role)
-        path = folder / f"{role}-{signer.public_key.keyid[:SHOWN_ID]}.pem"
+        path = self.path_of(role, signer.public_key.keyid)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(signer.private_bytes)
-                file.flush()
-                os.fsync(file.fileno())
-            _sync(folder)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_secret(path, signer.private_bytes)
         except OSError as error:
             raise HomeError(f"{path}: the key cannot be written: {error.strerror}") from error
         return signer
+
+    def remove(self, role: str, keyid: str) -> None:
+        """Remove a key that nothing trusts."""
+        path = self.path_of(role, keyid)
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
     def signer(self, role: str, keyids: list[str]) -> CryptoSigner:
         """The key of a role.
@@ -80,7 +85,7 @@ class Keyring:
             signer = _load(path)
             if signer.public_key.keyid in keyids:
                 return signer
-        wanted = " or ".join(f"{role}-{keyid[:SHOWN_ID]}.pem" for keyid in keyids)
+        wanted = " or ".join(self.path_of(role, keyid).name for keyid in keyids)
         raise MissingKeyError(
             f"expected the key {wanted} in {self.folder_of(role)}, found none that is trusted"
         )
@@ -98,12 +103,6 @@ class Keyring:
         return sorted(self.folder_of(role).glob(f"{role}-*.pem"))
 
 
-def remove(path: Path) -> None:
-    """Remove a key file that nothing trusts."""
-    path.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
 def _load(path: Path) -> CryptoSigner:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
@@ -116,11 +115,3 @@ def _load(path: Path) -> CryptoSigner:
     if not isinstance(key, Ed25519PrivateKey):
         raise MissingKeyError(f"{path}: expected an Ed25519 key, found another kind")
     return CryptoSigner(key)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,7 +13,7 @@ from datetime import datetime
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Snapshot, Targets, Timestamp
 
-from server.devices import Clock, utc_now
+from server.clock import Clock, utc_now
 from server.errors import ConflictError
 from server.registry.signing import SigningRecords
 from server.signing.documents import (

@@ -4,7 +4,8 @@
 >>> home.registry.add_generation(generation, steps, release)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from protos.ota.v1 import manifest_pb2
@@ -61,7 +62,7 @@ def sign_older(registry: Registry, artifacts: ArtifactStore, keys: Keyring, now:
 
 
 def revoke(
-    registry: Registry, keys: Keyring, model: str, numbers: Iterable[int], now: datetime
+    registry: Registry, keys: Keyring, model: str, numbers: Collection[int], now: datetime
 ) -> tuple[int, ...]:
     """Never let these generations be installed again; there is no way back.
 
@@ -73,16 +74,15 @@ def revoke(
         MissingKeyError: the key of `releases` is not here.
         ConflictError: somebody else signed meanwhile; nothing was changed.
     """
-    known = {m.generation: m for m in registry.signing.manifests(model)}
+    manifests = registry.signing.manifests()
+    known = {m.generation: m for m in manifests if m.model == model}
     for number in numbers:
         if number not in known:
             raise NotFoundError(f"expected a signed generation {number} of {model!r}, found none")
-    new = tuple(sorted({n for n in numbers if not known[n].is_revoked}))
+    new = tuple(sorted({number for number in numbers if not known[number].is_revoked}))
     listed = [
-        ManifestRecord(m.model, m.generation, m.blob, is_revoked=True)
-        if m.model == model and m.generation in new
-        else m
-        for m in registry.signing.manifests()
+        replace(m, is_revoked=True) if m.model == model and m.generation in new else m
+        for m in manifests
     ]
     registry.signing.revoke(model, new, [releases_file(registry, keys, listed, now)], now)
     return new

@@ -53,7 +53,7 @@ def keys_status(registry: Registry, keys: Keyring, now: datetime) -> KeysStatus:
     roles = []
     for role in ROLES:
         file, keyids = latest[role], keyids_of(role, latest)
-        unused = [path for path in keys.files(role) if not _is_one_of(path.stem, role, keyids)]
+        trusted = [keys.path_of(role, keyid) for keyid in keyids]
         roles.append(
             RoleStatus(
                 role=role,
@@ -62,12 +62,7 @@ def keys_status(registry: Registry, keys: Keyring, now: datetime) -> KeysStatus:
                 is_due=role not in ONLINE and file.expires_at - now < LIFETIMES[role] / 4,
                 keyid=keyids[0],
                 is_key_here=keys.holds(role, keyids),
-                unused=tuple(map(str, unused)),
+                unused=tuple(str(path) for path in keys.files(role) if path not in trusted),
             )
         )
     return KeysStatus(hashlib.sha256(latest[ROOT].content).hexdigest(), tuple(roles))
-
-
-def _is_one_of(stem: str, role: str, keyids: list[str]) -> bool:
-    shown = stem.removeprefix(f"{role}-")
-    return any(keyid.startswith(shown) for keyid in keyids)

@@ -4,7 +4,6 @@ One file, replaced as a whole every minute. It names the training that it belong
 refused by any other.
 """
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from server.durable import replaced_file
 from server.training.errors import CheckpointError
 
 INTERVAL_S = 60.0
@@ -42,12 +42,8 @@ class Checkpoint:
         """Write how far the training is, whole or not at all."""
         if self.path is None:
             return
-        unfinished = self.path.with_name(self.path.name + ".new")
-        with unfinished.open("wb") as file:
+        with replaced_file(self.path) as file:
             torch.save({"training": self._training, "state": dict(state)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.path)
         self._saved_s = time.monotonic()
 
     def load(self) -> Mapping[str, Any] | None:

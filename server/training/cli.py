@@ -53,6 +53,8 @@ TRAININGS = "training"
 """The folder of a home where interrupted trainings wait to go on."""
 
 WITHOUT_BUDGET = {TrainingMethod.DENSE, TrainingMethod.FINETUNE, TrainingMethod.QUANTISE}
+UNTEACHABLE = {*WITHOUT_BUDGET, TrainingMethod.INT8}
+"""Teachers are in float32, and so is what imitates them."""
 
 
 def train(
@@ -118,9 +120,10 @@ def train(
     from server.training.teaching import learn_taught
 
     budget_bytes = _budget_of(method, budget)
-    if has_teachers and (budget_bytes is None or model is not ModelKind.SLU):
+    if has_teachers and (model is not ModelKind.SLU or method in UNTEACHABLE):
         raise typer.BadParameter(
-            f"expected a diff of spoken commands to teach, found --method {method} of a {model}",
+            "expected a diff in float32 of spoken commands to teach, "
+            f"found --method {method} of --model {model}",
             param_hint="--teachers",
         )
     name = line or model.value

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from diffcodec import ParameterSet, apply, decode
+from diffcodec import apply, decode
+from server.durable import replaced_file
 from server.training import parallel
 from server.training.errors import TrainingRequestError
 from server.training.request import TrainedGeneration, TrainingRequest
@@ -36,12 +37,10 @@ def learn_taught(request: TrainingRequest, learn: Learn) -> TrainedGeneration:
         )
     folder = request.checkpoint.parent
     unlimited = [replace(request, recipe=recipe, budget_bytes=None) for recipe in TEACHERS]
-    kept = [checkpoint_of(each, folder).with_suffix(".teacher") for each in unlimited]
-    teachers = tuple(
-        _teacher(each, path, request.base, learn)
-        for each, path in zip(unlimited, kept, strict=True)
-    )
-    taught = replace(request, teachers=teachers)
+    kept = [checkpoint_of(each, folder).with_suffix(".ndiff") for each in unlimited]
+    teachers = [_learn_once(*each, learn) for each in zip(unlimited, kept, strict=True)]
+    weights = (apply(request.base, decode(diff, request.base.layout)) for diff in teachers)
+    taught = replace(request, teachers=tuple(weights))
     trained = learn(replace(taught, checkpoint=checkpoint_of(taught, folder)))
     if not parallel.rank():
         for path in kept:
@@ -54,16 +53,12 @@ def checkpoint_of(request: TrainingRequest, folder: Path) -> Path:
     return folder / f"{request.fingerprint()[:16]}.pt"
 
 
-def _teacher(
-    request: TrainingRequest, kept: Path, base: ParameterSet, learn: Learn
-) -> ParameterSet:
+def _learn_once(request: TrainingRequest, kept: Path, learn: Learn) -> bytes:
+    """The file of a generation, kept."""
     if kept.exists():
-        return ParameterSet.read(kept, base.layout)
-    trained = learn(replace(request, checkpoint=kept.with_suffix(".pt")))
-    weights = apply(base, decode(trained.diff, base.layout).diff)
+        return kept.read_bytes()
+    diff = learn(replace(request, checkpoint=kept.with_suffix(".pt"))).diff
     if not parallel.rank():
-        # Whole or not at all.
-        unfinished = kept.with_suffix(".teacher.new")
-        weights.write(unfinished)
-        unfinished.replace(kept)
-    return weights
+        with replaced_file(kept) as file:
+            file.write(diff)
+    return diff

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from aiohttp import web
 
-from server.devices import utc_now
+from server.clock import utc_now
 from server.errors import SettingError
 from server.home import ServerHome
 from server.identity.certificates import names_of

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from simulator.lines import TITLES, Line, Size, Variant
+from simulator.lines import Line, Size, Variant
 from simulator.report.rows import Row
 from simulator.report.summary import Spread, Summary
 
@@ -50,7 +50,7 @@ class Curve:
     def title(self) -> str:
         """For a legend."""
         form = "factors in float16" if self.variant is Variant.LORA else "in the paper's format"
-        return TITLES[self.variant] + (f", {form}" if self.is_counted else "")
+        return self.variant.traits.title + (f", {form}" if self.is_counted else "")
 
 
 @dataclass(frozen=True)

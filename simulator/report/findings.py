@@ -111,7 +111,7 @@ def _notes(summary: Summary) -> Iterator[Finding]:
 
 
 def _agreement(summary: Summary) -> Iterator[Finding]:
-    in_int8 = [row for row in summary.rows if row.line.variant.is_quantised]
+    in_int8 = [row for row in summary.rows if row.line.variant.traits.is_quantised]
     in_float = [row for row in summary.rows if row not in in_int8]
     if in_int8:
         text = f"in int8 device and server differ by at most {_apart(in_int8):.2f} points"

@@ -8,8 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from diffcodec.durable import replaced_file
 from simulator.errors import RunFolderError
-from simulator.lines import TITLES
 from simulator.report import plots, table
 from simulator.report.facts import SUMMARY, CatchUp, RunFacts, read_facts
 from simulator.report.paper_table import paper_tables
@@ -34,9 +34,8 @@ def write_report(
     summary = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
     try:
         write_rows(folder, rows)
-        unfinished = folder / (SUMMARY + ".new")
-        unfinished.write_text(summary, encoding="utf-8")
-        unfinished.rename(folder / SUMMARY)
+        with replaced_file(folder / SUMMARY) as file:
+            file.write(summary.encode())
         (folder / PAGE).write_text(render(report), encoding="utf-8")
     except OSError as error:
         raise RunFolderError(
@@ -79,7 +78,6 @@ def render(report: Report) -> str:
     return environment.get_template(PAGE).render(
         report=report,
         facts=report.facts,
-        titles=TITLES,
         papers=paper_tables(report.summary),
         columns=columns,
         lines=table.printed(report, columns),

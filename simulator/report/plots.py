@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from simulator.lines import TITLES, Variant
+from simulator.lines import Variant
 from simulator.report.curves import Curve
 from simulator.report.report import Report
 from simulator.report.summary import Spread
@@ -128,7 +128,7 @@ def _percent(spreads: Sequence[Spread], of: str) -> list[float]:
 def _look(variant: Variant) -> dict[str, Any]:
     style = STYLES[variant]
     look = {"color": style.colour, "marker": style.marker, "linestyle": style.dash}
-    return look | {"markersize": 6, "label": TITLES[variant]}
+    return look | {"markersize": 6, "label": variant.traits.title}
 
 
 def _dress(axes: Axes, along: str, up: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from diffcodec.durable import replaced_file
 from simulator.errors import RunFolderError, ScenarioError
 from simulator.lines import Line, Variant
 from simulator.scores import Metric
@@ -114,9 +115,8 @@ class Row:
 def write_rows(folder: Path, rows: Iterable[Row]) -> None:
     """Write results.jsonl, whole or not at all."""
     lines = (json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
-    unfinished = folder / (RESULTS + ".new")
-    unfinished.write_text("".join(lines), encoding="utf-8")
-    unfinished.rename(folder / RESULTS)
+    with replaced_file(folder / RESULTS) as file:
+        file.write("".join(lines).encode())
 
 
 def read_rows(folder: Path) -> tuple[Row, ...]:

@@ -9,7 +9,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from simulator.lines import TITLES
 from simulator.report.paper_table import PaperTable, paper_lines, paper_tables
 from simulator.report.report import Report
 from simulator.report.summary import Cell
@@ -42,7 +41,7 @@ def columns_of(report: Report) -> tuple[Column, ...]:
     return (
         Column("gen", lambda cell: str(cell.generation), is_per_generation=True),
         Column("added", lambda cell: labels(cell.added), is_number=False, is_per_generation=True),
-        Column("variant", lambda cell: TITLES[cell.variant], is_number=False),
+        Column("variant", lambda cell: cell.variant.traits.title, is_number=False),
         Column("size", lambda cell: (cell.size or NOTHING).replace("x", "×")),
         Column(f"device {metric}", lambda cell: score(cell.device_score)),
         Column(f"{worse} BL", lambda cell: points(cell.below_bl)),
@@ -150,7 +149,7 @@ def best_table(report: Report) -> Table:
     for heading in ("size", "best", f"points {report.facts.metric.worse} BL", "the others"):
         table.add_column(heading, justify="right" if heading == "size" else "left")
     for one in report.best_at_sizes:
-        first, *others = ((TITLES[m.variant], f"{m.below_bl:.1f}") for m in one.ranking)
+        first, *others = ((m.variant.traits.title, f"{m.below_bl:.1f}") for m in one.ranking)
         table.add_row(one.size, *first, ", ".join(f"{name} {below}" for name, below in others))
     return table
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.artifacts import ArtifactStore, create_store, open_store
+from server.artifacts import ArtifactStore, create_store, open_store, read_whole
 from server.domain import Blob
 from server.errors import ArtifactError, HomeError, SettingError
 from tests.s3 import S3Server
@@ -91,6 +91,17 @@ def test_changed_bytes_are_found_and_putting_again_mends_them(
         store.verify(blob)
     store.put(b"precious")
     store.verify(blob)
+    assert read_whole(store, blob) == b"precious"
+
+
+@pytest.mark.parametrize("damage", [b"", b"damag", b"damaged!"])
+def test_changed_bytes_are_not_read_as_whole(
+    store: ArtifactStore, overwrite: Overwrite, damage: bytes
+) -> None:
+    blob = store.put(b"precious")
+    overwrite(blob, damage)
+    with pytest.raises(ArtifactError, match=f"{blob.sha256.hex()}: expected 8 bytes"):
+        read_whole(store, blob)
 
 
 def test_a_folder_that_is_not_there_is_not_opened(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from hashlib import sha256
 
@@ -12,7 +12,9 @@ from server.identity.keys import KeyState, Policy, Verb
 from server.registry import Registry
 from server.registry import identities as module
 from server.registry.identities import POLICY, Identities
+from server.registry.key_rows import DeviceKeyRow
 from server.registry.operators import Operator, Operators
+from tests.unit.server.check_ins import record
 from tests.unit.server.values import TIME, generation, step
 
 LATER = TIME + timedelta(hours=1)
@@ -87,6 +89,21 @@ def test_a_preauthorized_key_is_accepted_when_it_asks(identities: Identities) ->
     assert ask(identities).state is KeyState.ACCEPTED
     with pytest.raises(ConflictError, match="accepted already"):
         identities.preauthorize(FIRST, None, "", TIME)
+
+
+def test_a_key_that_was_accepted_meanwhile_is_not_preauthorized_anew(
+    registry: Registry, identities: Identities
+) -> None:
+    identities.preauthorize(FIRST, "kitchen", "", TIME)
+    with ThreadPoolExecutor(1) as pool:
+        with registry.writing() as session:
+            session.get_one(DeviceKeyRow, FIRST).state = KeyState.ACCEPTED
+            session.flush()
+            late = pool.submit(identities.preauthorize, FIRST, "attic", "", LATER)
+            assert not wait([late], timeout=0.5).done
+        with pytest.raises(ConflictError, match="accepted already"):
+            late.result()
+    assert identities.key(FIRST).device_id == "kitchen"
 
 
 def test_a_key_preauthorized_for_an_id_has_no_other(identities: Identities) -> None:
@@ -194,7 +211,7 @@ def test_a_decommissioned_device_counts_no_more_and_keeps_its_history(
     ask(identities)
     identities.decide(FIRST, Verb.ACCEPT, TIME)
     planned = Attempt("try", "kitchen", None, 0, AttemptState.PLANNED, TIME)
-    registry.check_in("kitchen", None, planned, TIME)
+    record(registry, "kitchen", None, planned, TIME)
     for _ in range(2):
         identities.decommission("kitchen", LATER)
     assert registry.device_counts("digits") == {}

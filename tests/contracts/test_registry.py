@@ -10,6 +10,7 @@ from diffcodec import Coder
 from server.domain import Attempt, AttemptState, Device, Outcome, Report
 from server.errors import ConflictError, NotFoundError, RegistryError
 from server.registry import Registry, database
+from tests.unit.server.check_ins import record
 from tests.unit.server.values import TIME, blob, digest, generation, step
 
 LATER = TIME + timedelta(hours=1)
@@ -28,7 +29,7 @@ def line(registry: Registry) -> Registry:
     registry.add_generation(generation(0), [step(None, 0, 1000)])
     registry.add_generation(generation(1), [step(0, 1, 40)])
     registry.enroll(Device("device", "digits", "kitchen", TIME, TIME))
-    registry.check_in("device", 0, attempt("first"), TIME)
+    record(registry, "device", 0, attempt("first"), TIME)
     return registry
 
 
@@ -137,7 +138,7 @@ def test_times_come_back_aware_and_equal(line: Registry) -> None:
 
 
 def test_a_check_in_records_what_the_device_runs_and_when(line: Registry) -> None:
-    line.check_in("device", 1, None, LATER)
+    record(line, "device", 1, None, LATER)
     assert line.device("device") == Device("device", "digits", "kitchen", TIME, LATER, 1)
     assert line.device_counts("digits") == {1: 1}
 
@@ -185,7 +186,7 @@ def test_a_device_cannot_report_on_the_attempt_of_another(line: Registry) -> Non
 
 
 def test_a_new_attempt_supersedes_the_one_that_the_device_gave_up(line: Registry) -> None:
-    line.check_in("device", 0, attempt("second"), LATER)
+    record(line, "device", 0, attempt("second"), LATER)
     assert line.attempt("first").state is AttemptState.SUPERSEDED
     assert line.attempt("second").state is AttemptState.PLANNED
     assert line.report(report(0, Outcome.COMMITTED), LATER) is AttemptState.SUPERSEDED
@@ -194,7 +195,7 @@ def test_a_new_attempt_supersedes_the_one_that_the_device_gave_up(line: Registry
 def test_an_attempt_whose_target_runs_is_committed_though_its_report_is_lost(
     database_url: str, line: Registry
 ) -> None:
-    line.check_in("device", 1, None, LATER)
+    record(line, "device", 1, None, LATER)
     assert line.attempt("first").state is AttemptState.COMMITTED
     late = replace(report(0, Outcome.COMMITTED), bytes_received=4_321)
     assert line.report(late, LATER) is AttemptState.COMMITTED
@@ -213,7 +214,7 @@ def test_a_database_that_fails_is_named(database_url: str, line: Registry) -> No
 
 def test_a_late_commit_does_not_take_a_device_back(line: Registry) -> None:
     line.add_generation(generation(2), [step(1, 2, 40)])
-    line.check_in("device", 1, attempt("second", base=1, target=2), LATER)
+    record(line, "device", 1, attempt("second", base=1, target=2), LATER)
     line.report(report(0, Outcome.COMMITTED, "second"), LATER)
     line.report(report(0, Outcome.COMMITTED, "first"), LATER)
     assert line.device("device").installed == 2

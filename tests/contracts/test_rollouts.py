@@ -11,11 +11,14 @@ from sqlalchemy import select
 from server.domain import Attempt, AttemptState, Device, EndCode, Outcome, Report
 from server.errors import ConflictError, NotFoundError
 from server.registry import Registry
+from server.registry.audit import SERVER
+from server.registry.identities import Identities
 from server.registry.rollout_rows import MonthlyBytesRow
 from server.rollouts.changes import moved
 from server.rollouts.notation import parse_phases, parse_windows
 from server.rollouts.rollout import Channel, Counts, Member, OnFailure, Policy, Rollout
 from server.rollouts.states import Event, State
+from tests.unit.server.check_ins import record
 from tests.unit.server.rollouts.values import HOUR, at
 from tests.unit.server.values import TIME, generation, step
 
@@ -146,7 +149,7 @@ def test_a_rollout_that_stops_sees_every_attempt_that_it_let_begin(
             seen = other.rollouts.find("0123456789ab")
             other.rollouts.swap(seen, moved(seen, Event.PAUSE, "", LATER), LATER)
             return False
-        return registry.check_in(name, 0, attempt(f"of {name}", name), TIME)
+        return record(registry, name, 0, attempt(f"of {name}", name), TIME)
 
     with ThreadPoolExecutor(8) as threads:
         begun = sum(threads.map(act, [*names[:12], "pause", *names[12:]]))
@@ -163,7 +166,7 @@ def test_no_more_attempts_begin_than_may_be_in_flight(registry: Registry) -> Non
     registry.rollouts.create(rollout(policy=replace(FULL, maximum_in_flight=3)))
     with ThreadPoolExecutor(8) as threads:
         begun = threads.map(
-            lambda name: registry.check_in(name, 0, attempt(f"of {name}", name), TIME), names
+            lambda name: record(registry, name, 0, attempt(f"of {name}", name), TIME), names
         )
         assert sum(begun) == 3
     assert registry.rollouts.counts(rollout()).in_flight == 3
@@ -171,7 +174,7 @@ def test_no_more_attempts_begin_than_may_be_in_flight(registry: Registry) -> Non
 
 def test_a_device_whose_attempt_does_not_begin_is_seen_all_the_same(registry: Registry) -> None:
     registry.rollouts.create(rollout(state=State.ABORTED))
-    assert not registry.check_in("one", 0, attempt("first"), LATER)
+    assert not record(registry, "one", 0, attempt("first"), LATER)
     assert registry.device("one").seen_at == LATER
     assert registry.attempt_counts("digits") == {}
 
@@ -182,7 +185,7 @@ def report(name: str, sequence: int, outcome: Outcome, code: str = "", spent: in
 
 def test_an_attempt_says_of_which_rollout_it_is_and_why_it_failed(registry: Registry) -> None:
     registry.rollouts.create(rollout())
-    registry.check_in("one", 0, attempt("first"), TIME)
+    record(registry, "one", 0, attempt("first"), TIME)
     registry.report(report("first", 1, Outcome.FAILED, "UNHEALTHY"), LATER)
     found = registry.attempt("first")
     assert (found.rollout_id, found.code) == ("0123456789ab", "UNHEALTHY")
@@ -193,10 +196,10 @@ def test_devices_are_counted_once_each_by_what_became_of_them(registry: Registry
     made = rollout()
     registry.rollouts.create(made)
     for name, outcome in (("one", Outcome.FAILED), ("two", Outcome.COMMITTED)):
-        registry.check_in(name, 0, attempt(f"of {name}", name), TIME)
+        record(registry, name, 0, attempt(f"of {name}", name), TIME)
         said = replace(report(f"of {name}", 1, outcome, "X"), device_id=name)
         registry.report(said, LATER)
-    registry.check_in("three", 0, attempt("of three", "three"), TIME)
+    record(registry, "three", 0, attempt("of three", "three"), TIME)
     assert registry.rollouts.counts(made) == Counts(on_target=1, succeeded=1, failed=1, in_flight=1)
     assert registry.rollouts.took(made) == {"two"}
     later = at(made, judged_since=LATER + HOUR)
@@ -206,7 +209,7 @@ def test_devices_are_counted_once_each_by_what_became_of_them(registry: Registry
 def test_silent_attempts_end_each_after_its_own_time(registry: Registry) -> None:
     registry.rollouts.create(rollout(policy=FULL))
     for name, of in (("one", "0123456789ab"), ("two", None), ("three", "0123456789ab")):
-        registry.check_in(name, 0, attempt(f"of {name}", name, of), TIME)
+        record(registry, name, 0, attempt(f"of {name}", name, of), TIME)
     heard = replace(report("of three", 1, Outcome.STARTED), device_id="three")
     registry.report(heard, TIME + HOUR)
     assert registry.rollouts.end_silent(TIME + 1.5 * HOUR, 4 * HOUR) == 1
@@ -220,21 +223,21 @@ def test_an_attempt_that_a_device_began_and_gave_up_is_told_from_one_it_never_be
 ) -> None:
     registry.rollouts.create(rollout())
     for name in ("first", "second"):
-        registry.check_in("one", 0, attempt(name), TIME)
+        record(registry, "one", 0, attempt(name), TIME)
     registry.report(report("second", 1, Outcome.STARTED), TIME)
-    assert registry.rollouts.surroundings("one", "digits", TIME).tries == {"0123456789ab": 1}
-    registry.check_in("one", 0, None, LATER)
+    assert registry.check_ins.surroundings({"one"}, TIME)["one"].tries == {"0123456789ab": 1}
+    record(registry, "one", 0, None, LATER)
     assert registry.attempt("first").code is None
     assert registry.attempt("second").code == EndCode.RESTARTED
-    assert registry.rollouts.surroundings("one", "digits", TIME).tries == {"0123456789ab": 1}
+    assert registry.check_ins.surroundings({"one"}, TIME)["one"].tries == {"0123456789ab": 1}
 
 
 def test_a_device_is_what_an_operator_set(registry: Registry) -> None:
     fresh = Member("one", Channel.STABLE, {}, None)
     assert registry.rollouts.member("one") == (fresh, None)
     member = Member("one", Channel.BETA, {"room": "kitchen", "floor": "1"})
-    registry.rollouts.set_up(member, 5_000_000)
-    registry.rollouts.set_up(replace(member, attributes={"room": "bath"}), 10**13)
+    registry.rollouts.set_up(member, 5_000_000, TIME)
+    registry.rollouts.set_up(replace(member, attributes={"room": "bath"}), 10**13, TIME)
     assert registry.rollouts.member("one") == (replace(member, attributes={"room": "bath"}), 10**13)
     assert {m.device_id: m.channel for m in registry.rollouts.population("digits")} == {
         "one": Channel.BETA,
@@ -242,21 +245,51 @@ def test_a_device_is_what_an_operator_set(registry: Registry) -> None:
         "three": Channel.STABLE,
     }
     with pytest.raises(NotFoundError, match="'nobody'"):
-        registry.rollouts.set_up(Member("nobody"), None)
+        registry.rollouts.set_up(Member("nobody"), None, TIME)
+
+
+def test_changes_of_rollouts_and_devices_are_in_the_audit_log_with_whoever_made_them(
+    registry: Registry,
+) -> None:
+    alice = registry.acting_as("operator:alice").rollouts
+    server = registry.acting_as(SERVER).rollouts
+    made = rollout()
+    alice.create(made)
+    failed = server.swap(made, moved(made, Event.FAIL, "too many", LATER), LATER)
+    alice.swap(failed, moved(failed, Event.ABORT, "by hand", LATER), LATER)
+    for _ in range(2):
+        alice.set_up(Member("one", Channel.BETA, {"room": "bath"}), 7, LATER)
+    with pytest.raises(ConflictError):
+        server.swap(made, moved(made, Event.FINISH, "late", LATER), LATER)
+    with pytest.raises(ConflictError):
+        server.create(made)
+    log = [entry for entry in Identities(registry).audit() if entry.action != "generation.publish"]
+    assert [(entry.at, entry.actor, entry.action, entry.subject) for entry in log] == [
+        (TIME, "operator:alice", "rollout.create", made.rollout_id),
+        (LATER, "server", "rollout.change", made.rollout_id),
+        (LATER, "operator:alice", "rollout.change", made.rollout_id),
+        (LATER, "operator:alice", "device.set", "one"),
+    ]
+    assert [entry.details for entry in log] == [
+        {"model": "digits", "target": 1, "channel": "stable", "undoes": None},
+        {"before": "running", "after": "paused-threshold", "phase": 0, "reason": "too many"},
+        {"before": "paused-threshold", "after": "aborted", "phase": 0, "reason": "by hand"},
+        {"channel": "beta", "attributes": {"room": "bath"}, "monthly_bytes": 7},
+    ]
 
 
 def test_bytes_count_once_in_the_month_of_their_report(
     database_url: str, registry: Registry
 ) -> None:
-    registry.rollouts.set_up(Member("one"), 1)
-    registry.check_in("one", 0, attempt("first", of=None), TIME)
+    registry.rollouts.set_up(Member("one"), 1, TIME)
+    record(registry, "one", 0, attempt("first", of=None), TIME)
     for sequence, spent in ((1, 100), (3, 400), (2, 300), (3, 400)):
         registry.report(report("first", sequence, Outcome.STARTED, spent=spent), TIME)
-    assert registry.rollouts.surroundings("one", "digits", TIME).used_bytes == 800
+    assert registry.check_ins.surroundings({"one"}, TIME)["one"].used_bytes == 800
     next_month = TIME + timedelta(days=31)
-    assert registry.rollouts.surroundings("one", "digits", next_month).used_bytes == 0
+    assert registry.check_ins.surroundings({"one"}, next_month)["one"].used_bytes == 0
     registry.report(report("first", 4, Outcome.COMMITTED, spent=450), next_month)
-    with registry._reading() as session:
+    with registry.reading() as session:
         rows = session.execute(
             select(MonthlyBytesRow.month, MonthlyBytesRow.bytes_spent).order_by(
                 MonthlyBytesRow.month
@@ -266,10 +299,10 @@ def test_bytes_count_once_in_the_month_of_their_report(
 
 
 def test_a_check_in_sees_what_may_offer_something_and_the_first_one(registry: Registry) -> None:
-    assert registry.rollouts.surroundings("one", "digits", TIME).rollouts == ()
+    assert registry.check_ins.surroundings({"one"}, TIME)["one"].catalogue.rollouts == ()
     states = [State.ABORTED, State.FINISHED, State.DRAFT, State.RUNNING, State.PAUSED_SOAK]
     for number, state in enumerate(states):
         made = rollout(f"{number:012x}", state=state, created_at=TIME + number * HOUR)
         registry.rollouts.create(made)
-    found = registry.rollouts.surroundings("one", "digits", TIME).rollouts
+    found = registry.check_ins.surroundings({"one"}, TIME)["one"].catalogue.rollouts
     assert [made.state for made in found] == [State.ABORTED, State.FINISHED, State.RUNNING]

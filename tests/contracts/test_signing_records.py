@@ -8,6 +8,7 @@ import pytest
 
 from server.errors import ConflictError, NotFoundError
 from server.registry import Registry
+from server.registry.identities import Identities
 from server.registry.signing import KEPT_VERSIONS
 from server.signing.records import ManifestRecord, SignedFile, SignedRelease
 from tests.unit.server.values import TIME, blob, generation, step
@@ -100,6 +101,23 @@ def test_steps_that_no_manifest_names_are_found(registry: Registry) -> None:
     registry.add_step("digits", later)
     (found,) = registry.signing.unnamed_steps()
     assert (found.model, found.target, found.diff) == ("digits", 1, later.diff)
+
+
+def test_the_audit_log_tells_of_keys_and_revocations_and_not_of_what_servers_sign(
+    registry: Registry,
+) -> None:
+    registry.signing.change("keys.rotate", ["root"], [file("root", 1, 0)], TIME)
+    registry.signing.add([file("timestamp", 1, 0)])
+    with pytest.raises(ConflictError):
+        registry.signing.change("keys.rotate", ["root"], [file("root", 1, 0)], TIME)
+    released(registry, 0, replaces=0)
+    for _ in range(2):
+        registry.signing.revoke("digits", [0], [], TIME)
+    assert [(e.action, e.subject, e.details) for e in Identities(registry).audit()] == [
+        ("keys.rotate", "root", {"root": 1}),
+        ("generation.publish", "digits 0", {"digest": generation(0).digest.hex(), "parent": None}),
+        ("generation.revoke", "digits 0", {}),
+    ]
 
 
 def test_a_revocation_stays(registry: Registry) -> None:

@@ -10,7 +10,6 @@ import torch
 from diffcodec import ParameterSet, encode, lossless_diff
 from edge_client import EdgeHome, Recognizer, Wanted, enroll, update
 from edge_client.address import ServerAddress
-from edge_client.identity import Credential
 from server.home import ServerHome
 from server.identity.keys import Policy
 from server.publishing import publish
@@ -20,7 +19,7 @@ from server.training.rnnt.model import CONFIGS, RnntModel
 from server.training.rnnt.pieces import Pieces
 from speech.card import Piece, TransducerCard
 from speech.features import extract
-from tests.integration.test_serve_process import server_process
+from tests.integration.server_process import ca_of, server_process
 
 TEXTS = ["turn on the light", "turn off the light", "lights out", "it is dark now"]
 SIZES = replace(CONFIGS["tiny"], encoder_layers=2, prediction_layers=2)
@@ -75,7 +74,7 @@ def test_device_and_server_hear_the_same_words(tmp_path: Path) -> None:
                 card=card.to_json(),
             )
             if base is None:
-                fleet = Credential.from_pem((srv.folder / "ca.pem").read_bytes())
+                fleet = ca_of(srv.folder)
                 wanted = Wanted("dictation", "kitchen")
                 enroll(device, ServerAddress.parse(address), wanted, fleet)
             update(device)

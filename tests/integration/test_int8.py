@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 from diffcodec import Layout, ParameterSet
 from edge_client import EdgeHome, Recognizer, Wanted, enroll, update
 from edge_client.address import ServerAddress
-from edge_client.identity import Credential
 from server.cli import app
 from server.home import ServerHome
 from server.identity.keys import Policy
@@ -21,7 +20,7 @@ from server.training.slu.evaluate import accuracy
 from server.training.slu.model import CONFIGS
 from speech.card import Card
 from speech.corpus import Corpus
-from tests.integration.test_serve_process import server_process
+from tests.integration.server_process import ca_of, server_process
 from tests.tone_corpus import write_tone_corpus
 
 WORDS = {"red": "a", "green": "a", "blue": "a", "white": "b", "black": "b"}
@@ -64,7 +63,7 @@ def test_a_device_runs_in_int8_what_the_server_learned(tmp_path: Path, corpus: C
     train(folder, corpus, "dense", "--domains", "a", "--config", "tiny")
     sizes, scores = [], []
     with server_process(folder) as (_, address):
-        fleet = Credential.from_pem((folder / "ca.pem").read_bytes())
+        fleet = ca_of(folder)
         wanted = Wanted("slu", "kitchen")
         enroll(device, ServerAddress.parse(address), wanted, fleet)
         update(device)

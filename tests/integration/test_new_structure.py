@@ -11,14 +11,13 @@ from onnx import TensorProto, helper
 from diffcodec import Coder, ParameterSet, encode, lossless_diff, onnx_weights, read_header
 from edge_client import EdgeHome, Recognizer, Wanted, enroll, update
 from edge_client.address import ServerAddress
-from edge_client.identity import Credential
 from edge_client.inference import NearestPhrase
 from server.home import ServerHome
 from server.identity.keys import Policy
 from server.publishing import publish
 from speech.features import extract
 from speech.tokens import encode_text
-from tests.integration.test_serve_process import server_process
+from tests.integration.server_process import ca_of, server_process
 from tests.unit.edge_client.models import CARD, GRAPH, generation, snapshot
 
 WIDTH = 12
@@ -91,7 +90,7 @@ def test_a_device_follows_a_diff_to_a_new_layout_and_graph_and_answers(
     )
     publish(srv, "digits", snapshot(old), graph=GRAPH, card=CARD)
     with server_process(srv.folder) as (_, address):
-        fleet = Credential.from_pem((srv.folder / "ca.pem").read_bytes())
+        fleet = ca_of(srv.folder)
         wanted = Wanted("digits", "kitchen")
         enroll(device, ServerAddress.parse(address), wanted, fleet)
         assert update(device).after.number == 0

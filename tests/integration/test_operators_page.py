@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from server.devices import utc_now
+from server.clock import utc_now
 from server.home import ServerHome
 from tests import fleet
 from tests.integration.served_home import home_with

@@ -13,7 +13,7 @@ pytest.importorskip("playwright", reason="expected the extra `dev`, found no pla
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from server.devices import utc_now
+from server.clock import utc_now
 from server.home import ServerHome
 from server.registry.audit import record
 from tests.browser import chromium

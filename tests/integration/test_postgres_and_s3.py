@@ -15,7 +15,7 @@ from server.home import ServerHome
 from server.registry import Registry
 from tests import fleet
 from tests.integration.served_home import GRAPH, add_generation
-from tests.integration.test_serve_process import check_in, enroll, server_process
+from tests.integration.server_process import check_in, enroll, server_process
 from tests.postgres import PostgresServer
 from tests.s3 import S3Server
 from tests.unit.server.values import generation, step

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from protos.ota.v1 import device_pb2, device_pb2_grpc
-from server.devices import utc_now
+from server.clock import utc_now
 from server.domain import AttemptState
 from server.home import ServerHome
 from server.rollouts import operations
@@ -20,7 +20,7 @@ from server.rollouts.rollout import Policy
 from server.rollouts.states import State
 from tests import fleet
 from tests.integration.served_home import add_generation
-from tests.integration.test_serve_process import server_process
+from tests.integration.server_process import server_process
 from tests.postgres import PostgresServer
 from tests.unit.server.values import generation
 
@@ -135,7 +135,7 @@ def test_a_killed_server_and_a_restarted_database_lose_nothing_and_do_nothing_tw
     assert (counts.on_target, counts.failed, counts.in_flight) == (DEVICES, 0, 0)
     assert home.registry.attempt_counts("digits")[AttemptState.COMMITTED] == DEVICES
     spent = [
-        home.registry.rollouts.surroundings(name, "digits", utc_now()).used_bytes
+        home.registry.check_ins.surroundings({name}, utc_now())[name].used_bytes
         for name in storm.installed
     ]
     assert spent == [300] * DEVICES

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,9 +19,8 @@ from edge_client import EdgeHome, UpdateResult, enroll, update
 from edge_client.address import ServerAddress
 from edge_client.enrollment import Wanted
 from edge_client.errors import UnhealthyError, WithdrawnError
-from edge_client.identity.credential import Credential
 from protos.ota.v1 import device_pb2, device_pb2_grpc
-from server.devices import utc_now
+from server.clock import utc_now
 from server.home import ServerHome
 from server.publishing import publish
 from server.rollouts import operations
@@ -31,7 +31,7 @@ from server.service import DeviceService
 from server.serving import serving
 from tests import fleet
 from tests.integration.served_home import home_with
-from tests.integration.test_serve_process import server_process
+from tests.integration.server_process import ca_of, server_process
 from tests.postgres import PostgresServer
 from tests.unit.edge_client.models import CARD, GRAPH, a_little_later, generation, snapshot
 
@@ -71,8 +71,8 @@ class Served:
 
     def enroll(self, device: EdgeHome, address: str) -> None:
         """Also: let it follow another address."""
-        shown = Credential.from_pem((self.home.folder / "ca.pem").read_bytes())
-        enroll(device, ServerAddress.parse(address), Wanted(MODEL, device.path.name), shown)
+        wanted, given = Wanted(MODEL, device.path.name), ca_of(self.home.folder)
+        enroll(device, ServerAddress.parse(address), wanted, given)
 
     def now(self, rollout: Rollout) -> Rollout:
         return self.home.registry.rollouts.find(rollout.rollout_id)
@@ -84,6 +84,23 @@ def served(tmp_path: Path) -> Iterator[Served]:
     home = ServerHome.create(tmp_path / "srv")
     publish(home, MODEL, snapshot(generation(0)), graph=GRAPH, card=CARD)
     yield Served(home, tmp_path)
+    home.close()
+
+
+@pytest.fixture
+def of_two_servers(
+    postgres: PostgresServer, tmp_path: Path
+) -> Iterator[tuple[Served, list[tuple[subprocess.Popen[str], str]]]]:
+    """Generation 0, served by two processes over one database."""
+    url = postgres.new_database()
+    home = ServerHome.create(tmp_path / "srv", database=url)
+    publish(home, MODEL, snapshot(generation(0)), graph=GRAPH, card=CARD)
+    with ExitStack() as stack:
+        option = f"--database={url}"
+        yield (
+            Served(home, tmp_path),
+            [stack.enter_context(server_process(home.folder, option)) for _ in range(2)],
+        )
     home.close()
 
 
@@ -192,67 +209,51 @@ def test_a_server_that_is_killed_between_two_ticks_loses_nothing(served: Served)
         process.kill()
     assert served.now(rollout).progress.phase == 0
     with server_process(served.home.folder) as (_, address):
-        devices = [
-            served.device(f"device-{number}", address) for number in range(4)
-        ]  # the same homes, at another port
+        # The same homes, at another port.
+        devices = [served.device(f"device-{number}", address) for number in range(4)]
         until(lambda: [runs(update(device)) for device in devices] == [1] * 4)
         until(lambda: served.now(rollout).state is State.FINISHED)
     assert served.now(rollout).version == 3  # start, advance, finish: each once
 
 
 def test_two_servers_over_one_database_take_every_step_once_and_one_of_them_is_killed(
-    postgres: PostgresServer, tmp_path: Path
+    of_two_servers,
 ) -> None:
-    urls = {"database": postgres.new_database()}
-    home = ServerHome.create(tmp_path / "srv", **urls)
-    publish(home, MODEL, snapshot(generation(0)), graph=GRAPH, card=CARD)
-    served = Served(home, tmp_path)
-    options = [f"--{name}={url}" for name, url in urls.items()]
-    with ExitStack() as stack:
-        servers = [stack.enter_context(server_process(home.folder, *options)) for _ in range(2)]
-        addresses = [address for _, address in servers]
-        devices = [served.device(f"device-{number}", addresses[number % 2]) for number in range(6)]
-        for device in devices:
-            update(device)
-        publish(home, MODEL, a_little_later(generation(0), 1)[1])
-        rollout = served.roll_out("2", "4", "100%", minimum_sample=1, success_threshold=1.0)
-        until(lambda: sum(runs(update(device)) for device in devices) >= 2)
-        until(lambda: served.now(rollout).progress.phase >= 1)
-        servers[0][0].kill()
-        for device in devices:
-            served.enroll(device, addresses[1])
-        until(lambda: sum(runs(update(device)) for device in devices) == 6)
-        until(lambda: served.now(rollout).state is State.FINISHED)
+    served, servers = of_two_servers
+    addresses = [address for _, address in servers]
+    devices = [served.device(f"device-{number}", addresses[number % 2]) for number in range(6)]
+    for device in devices:
+        update(device)
+    publish(served.home, MODEL, a_little_later(generation(0), 1)[1])
+    rollout = served.roll_out("2", "4", "100%", minimum_sample=1, success_threshold=1.0)
+    until(lambda: sum(runs(update(device)) for device in devices) >= 2)
+    until(lambda: served.now(rollout).progress.phase >= 1)
+    servers[0][0].kill()
+    for device in devices:
+        served.enroll(device, addresses[1])
+    until(lambda: sum(runs(update(device)) for device in devices) == 6)
+    until(lambda: served.now(rollout).state is State.FINISHED)
     assert served.now(rollout).version == 4  # start, two advances, finish: each once
-    assert home.registry.attempt_counts(MODEL)["committed"] == 12
-    home.close()
+    assert served.home.registry.attempt_counts(MODEL)["committed"] == 12
 
 
-def test_two_servers_take_a_failed_generation_back_once(
-    postgres: PostgresServer, tmp_path: Path
-) -> None:
-    urls = {"database": postgres.new_database()}
-    home = ServerHome.create(tmp_path / "srv", **urls)
-    publish(home, MODEL, snapshot(generation(0)), graph=GRAPH, card=CARD)
-    served = Served(home, tmp_path)
-    options = [f"--{name}={url}" for name, url in urls.items()]
-    with ExitStack() as stack:
-        addresses = [
-            stack.enter_context(server_process(home.folder, *options))[1] for _ in range(2)
-        ]
-        devices = [served.device(f"device-{number}", addresses[number]) for number in range(2)]
-        for device in devices:
-            update(device)
-        publish(home, MODEL, a_little_later(generation(0), 1)[1])
-        rollout = served.roll_out(on_failure=OnFailure.ROLLBACK, minimum_sample=1)
-        update(devices[0])
-        fail_as(addresses[1], devices[1], "UNHEALTHY")
-        until(lambda: home.registry.rollouts.undoing(rollout.rollout_id) is not None)
-        until(lambda: runs(update(devices[0])) == 2)
-        time.sleep(5)  # two ticks of both
-    assert [g.number for g in home.registry.generations(MODEL)] == [0, 1, 2]
-    assert len(home.registry.rollouts.all()) == 2
-    home.close()
+def test_two_servers_take_a_failed_generation_back_once(of_two_servers) -> None:
+    served, servers = of_two_servers
+    devices = [
+        served.device(f"device-{number}", address) for number, (_, address) in enumerate(servers)
+    ]
+    for device in devices:
+        update(device)
+    publish(served.home, MODEL, a_little_later(generation(0), 1)[1])
+    rollout = served.roll_out(on_failure=OnFailure.ROLLBACK, minimum_sample=1)
+    update(devices[0])
+    fail_as(servers[1][1], devices[1], "UNHEALTHY")
+    registry = served.home.registry
+    until(lambda: registry.rollouts.undoing(rollout.rollout_id) is not None)
+    until(lambda: runs(update(devices[0])) == 2)
+    time.sleep(5)  # two ticks of both
+    assert [g.number for g in registry.generations(MODEL)] == [0, 1, 2]
+    assert len(registry.rollouts.all()) == 2
 
 
 def test_a_fleet_that_wakes_at_once_is_told_to_come_again_in_turns(

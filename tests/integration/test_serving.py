@@ -9,9 +9,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos.ota.v1 import content_pb2, content_pb2_grpc
+from server.clock import utc_now
 from server.domain import Step
 from server.errors import SettingError
 from server.home import ServerHome
+from server.registry.identities import Identities
+from server.rollouts import operations
+from server.rollouts.states import State
 from server.serving import SERVICE_NAMES, ListenAddress, serving, start
 from tests import fleet
 from tests.integration.served_home import channel_to, home_with
@@ -88,6 +92,21 @@ def test_reflection_lists_the_services(home: ServerHome) -> None:
 
     names = asyncio.run(scenario())
     assert {"ota.v1.DeviceService", "ota.v1.ContentService", "grpc.health.v1.Health"} <= set(names)
+
+
+def test_what_a_server_does_by_itself_is_in_the_audit_log_as_the_servers(home: ServerHome) -> None:
+    made = operations.create(home.registry, "digits", 0)
+    operations.start(home, made, utc_now(), at=utc_now())
+
+    async def scenario() -> None:
+        async with serving(home, "127.0.0.1:0", grace_s=0):
+            while home.registry.rollouts.find(made.rollout_id).state is State.SCHEDULED:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(scenario(), timeout=60))
+    log = [e for e in Identities(home.registry).audit() if e.subject == made.rollout_id]
+    assert [entry.actor for entry in log] == [home.registry.actor] * 2 + ["server"]
+    assert log[-1].details["after"] == "running"
 
 
 def test_a_stopping_server_says_not_serving_and_lets_a_download_end(home: ServerHome) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from diffcodec import encode
+from diffcodec import Diff, encode
 from edge_client import EdgeHome, enroll, update
 from edge_client.address import ServerAddress
 from edge_client.enrollment import Wanted
 from edge_client.errors import TrustError
-from edge_client.identity import Credential
 from edge_client.meter import Traffic
 from edge_client.transport import Connection
 from edge_client.trust import Trust
@@ -24,7 +23,7 @@ from server.signing import ceremonies, releasing
 from server.signing.golden import golden_runs
 from server.signing.roles import ONLINE, ROLES
 from tests import fleet
-from tests.integration.test_serve_process import server_process
+from tests.integration.server_process import ca_of, server_process
 from tests.unit.edge_client.models import CARD, GRAPH, a_little_later, full_diff, snapshot, weights
 
 
@@ -45,16 +44,11 @@ def address(srv: ServerHome) -> Iterator[ServerAddress]:
 @pytest.fixture
 def device(tmp_path: Path, srv: ServerHome, address: ServerAddress) -> EdgeHome:
     """Holds generation 0."""
+    fleet.open_to_all(srv)
     home = EdgeHome(tmp_path / "device")
-    enroll(home, address, Wanted("digits"), ca_of(srv))
+    enroll(home, address, Wanted("digits"), ca_of(srv.folder))
     update(home)
     return home
-
-
-def ca_of(home: ServerHome) -> Credential:
-    """What a device is given; whoever comes with it is accepted."""
-    fleet.open_to_all(home)
-    return Credential.from_pem((home.folder / "ca.pem").read_bytes())
 
 
 def publish_next(srv: ServerHome) -> None:
@@ -129,8 +123,6 @@ def test_a_diff_that_the_server_makes_later_is_taken(srv: ServerHome, device: Ed
 
 
 def encode_nothing(srv: ServerHome) -> bytes:
-    from diffcodec import Diff
-
     base = weights_of(srv, "digits", 0)
     return encode(Diff.of(base.layout, base.digest(), {}), base)
 

@@ -6,6 +6,7 @@ from server.registry import (  # noqa: F401 - they have tables, too
     audit,
     key_rows,
     operators,
+    rollout_rows,
     signing_rows,
 )
 from server.registry.rows import Row

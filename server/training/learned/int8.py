@@ -5,8 +5,8 @@ steps values in between, the module runs on the nearest levels (straight-through
 et al. 2013). So G is whole levels, what is learned is what the device computes with, and scales
 stay as they are: nothing but entries travels. Vectors are float32, as in any sparse diff.
 
-G is pruned by |g| sqrt(F) as it learns; what the *encoded file* can carry ends that, and entries
-learn on as the few magnitudes of their tensor that travel, whole levels themselves (levels).
+It is pruned and ends as any sparse diff of ours (sparse), but the few magnitudes of a matrix that
+travel are whole levels themselves.
 
     device = ParameterSet.read(path, layout)        # F_t in int8
     learned = Int8Grid(model, device, schedule, budget_bytes=4_000)
@@ -15,7 +15,7 @@ learn on as the few magnitudes of their tensor that travel, whole levels themsel
 Letters: N entries of one tensor, K magnitudes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,18 +31,15 @@ from diffcodec import (
     SparseDiff,
     Uniform,
     available_coders,
-    decode,
     encode,
-    fit_sparse,
     lossless_diff,
 )
 from diffcodec.changes import MAX_INT8_STEP
 from server.training.errors import TrainingRequestError
 from server.training.grid import LARGEST_LEVEL, dequantise, on_grid, scales_of
-from server.training.learned.diff import LearnedDiff, base_digest
-from server.training.learned.levels import Entries, Levels, encode_within, magnitudes_of
-from server.training.learned.scores import by_fisher, threshold
-from server.training.learned.sparse import Pruning
+from server.training.learned.levels import Entries, Levels
+from server.training.learned.scores import by_fisher
+from server.training.learned.sparse import Pruning, Sparse
 from server.training.parameters import load_parameters, to_parameters
 from server.training.schedule import CubicSchedule
 
@@ -133,8 +130,10 @@ class Snapshot:
         return diff.layout.parameter_count
 
 
-class Int8Grid(LearnedDiff):
+class Int8Grid(Sparse):
     """F_t + G on the grids of F_t, G sparse."""
+
+    filled = FILLED
 
     def __init__(
         self,
@@ -165,54 +164,21 @@ class Int8Grid(LearnedDiff):
                 "found other tensors"
             )
         load_parameters(model, floats)
-        super().__init__(model, budget_bytes, coders=coders)
-        self._device: ParameterSet = base
-        self.base, self.layout = base, base.layout
+        pruning = Pruning(schedule, by_fisher)
+        super().__init__(model, pruning, budget_bytes, has_levels=True, coders=coders, stored=base)
+        self._device = base
         self._scales = {n: float(s) for n, s in scales_of(base).items() if n in self.weights}
-        self._pruning = Pruning(schedule, by_fisher)
-        self._size = sum(w.numel() for w in self.weights.values())
-        self._kept: dict[str, Tensor] = {}
-        # What learns where the module runs on the nearest levels.
-        self._between: dict[str, Tensor] = {}
-        self._levels: Levels | None = None
-        if budget_bytes is not None:
-            fit_sparse(base, base, budget_bytes, coders=self.coders)
-
-    def free(self) -> list[Tensor]:
-        """The module's own weights: their gradients are those of G."""
-        return list(self.weights.values())
-
-    def before_step(self) -> None:
-        """Give the optimiser the values that learn."""
-        if self._levels is not None:
-            self._levels.show_learning(self.weights, self.anchor)
-        for name, values in self._between.items():
-            self.weights[name].copy_(values)
 
     def after_step(self) -> None:
         """Prune where it is due, and let the module run on the grid."""
+        super().after_step()
         if self._levels is None:
-            self._prune()
-            if self.steps_done == self._pruning.schedule.last_step:
-                room = self.room(self.budget_bytes)
-                if room is not None:
-                    self._settle(room)
-        else:
-            self._levels.take_learning(self.weights, self.anchor)
-        if self._levels is None:
-            self._between = {name: self.weights[name].detach().clone() for name in self._scales}
-        else:
-            self._between = {}
-            self._levels.show_travelling(self.weights, self.anchor)
+            self._unseen = {name: self.weights[name].detach().clone() for name in self._scales}
         self._round()
 
-    def file_of_weights(self, budget_bytes: int | None, coders: tuple[Coder, ...]) -> bytes:
-        """Without any budget the very weights travel."""
-        if budget_bytes is None:
-            return encode(lossless_diff(self._device, self.parameters()), self._device, coders)
-        if self._levels is not None and budget_bytes == self.room(self.budget_bytes):
-            return encode_within(self._diff, self._device, budget_bytes, coders)
-        return self._fit(budget_bytes, coders)
+    def file_of_all(self, coders: tuple[Coder, ...]) -> bytes:
+        """The very weights, as an .ndiff file."""
+        return encode(lossless_diff(self._device, self.parameters()), self._device, coders)
 
     def parameters(self) -> ParameterSet:
         """The nearest weights as a device stores them; scales and statistics as they were."""
@@ -225,68 +191,34 @@ class Int8Grid(LearnedDiff):
             arrays[name] = array
         return ParameterSet.from_arrays(arrays)
 
-    def state(self) -> dict[str, Any]:
-        """Masks, values and levels too."""
-        levels = None if self._levels is None else self._levels.state()
-        return super().state() | {"kept": self._kept, "between": self._between, "levels": levels}
+    def levels_of(self, changes: Mapping[str, SparseDiff]) -> Levels:
+        """Those of matrices on their grids; a fitted diff states whole levels of them."""
+        begun = super().levels_of(changes).entries
+        return Levels({name: self._on_grid(name, entries) for name, entries in begun.items()})
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        super().restore(state)
-        self._kept = self._beside_weights(state["kept"])
-        self._between = self._beside_weights(state["between"])
-        if state["levels"] is not None:
-            self._levels = Levels(
-                {name: self._entries_of(name, fields) for name, fields in state["levels"].items()}
-            )
-
-    def _prune(self) -> None:
-        """Keep the entries that rank highest; the others stay at F_t."""
-        if self._pruning.is_due(self.steps_done):
-            count = round((1.0 - self._pruning.schedule.sparsity(self.steps_done)) * self._size)
-            limit = threshold(self._scores, count)
-            # NaN is kept, so that a training that broke is seen to have.
-            self._kept = {name: ~(self._score(name) <= limit) for name in self.weights}
-        for name, is_kept in self._kept.items():
-            weight = self.weights[name]
-            weight.copy_(torch.where(is_kept, weight, self.anchor[name]))
-
-    def _settle(self, budget_bytes: int) -> None:
-        """Let the coder decide which entries travel, and as which levels."""
-        data = self._fit(int(FILLED * budget_bytes), self.coders)
-        fitted = list(decode(data, self.layout).diff.changes())
-        changes = {name: c for name, c in fitted if isinstance(c, SparseDiff)}
-        if len(changes) == len(fitted):  # else exact weights fit as well: nothing has to go
-            self._levels = Levels({n: self._entries(n, c) for n, c in changes.items()})
-
-    def _entries(self, name: str, change: SparseDiff) -> Entries:
-        """Begin with the entries and magnitudes of a fitted diff."""
-        delta = (self.weights[name] - self.anchor[name]).flatten()
-        positions = torch.tensor(np.asarray(change.positions), device=delta.device)
-        ranks = self.fisher(name).flatten()[positions].sqrt()
-        magnitudes = torch.tensor(magnitudes_of(change), device=delta.device)
-        fields: dict[str, Any] = {
-            "positions": positions,
-            "values": delta[positions].clone(),
-            "magnitudes": magnitudes,
-            "is_uniform": isinstance(change.scale, Uniform),
-            "ranks": ranks,
-        }
-        if name in self._scales:
-            levels = self._device.arrays[name].reshape(-1)[change.positions].astype(np.float32)
-            fields |= {
-                "magnitudes": magnitudes * self._scales[name],
-                "scale": self._scales[name],
-                "start": torch.tensor(levels, device=delta.device),
+    def levels_of_state(self, state: Mapping[str, Any]) -> Levels:
+        """Those of matrices on their grids."""
+        return Levels(
+            {
+                name: GridEntries(**fields) if name in self._scales else Entries(**fields)
+                for name, fields in state.items()
             }
-        return self._entries_of(name, fields)
+        )
 
-    def _entries_of(self, name: str, fields: Mapping[str, Any]) -> Entries:
-        kind = GridEntries if name in self._scales else Entries
-        return kind(**_moved(fields, self.weights[name].device))
+    def cost(self, name: str) -> Tensor:
+        """A matrix is stored in levels: what a level off counts."""
+        return super().cost(name) * self._scales.get(name, 1.0) ** 2
 
-    def _beside_weights(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: t.to(self.weights[name].device) for name, t in tensors.items()}
+    def _on_grid(self, name: str, entries: Entries) -> Entries:
+        if name not in self._scales:
+            return entries
+        levels = self._device.arrays[name].reshape(-1)[entries.positions.cpu().numpy()]
+        of_grid = {
+            "magnitudes": entries.magnitudes * self._scales[name],
+            "scale": self._scales[name],
+            "start": torch.tensor(levels.astype(np.float32), device=entries.values.device),
+        }
+        return GridEntries(**(vars(entries) | of_grid))
 
     def _round(self) -> None:
         """Let every matrix be what the device will compute with."""
@@ -294,32 +226,3 @@ class Int8Grid(LearnedDiff):
             weight = self.weights[name]
             levels = (weight / scale).round().clamp(-LARGEST_LEVEL, LARGEST_LEVEL)
             weight.copy_(levels * scale)
-
-    def _diff(self, trimmed: float) -> Diff:
-        """The levels that travel, without a share of the least."""
-        changes = {} if self._levels is None else self._levels.changes(trimmed)
-        return Diff.of(self.layout, base_digest(self.base), changes)
-
-    def _fit(self, budget_bytes: int, coders: tuple[Coder, ...]) -> bytes:
-        """The file of least error by Fisher information, which is that of a level on a grid."""
-        costs = {
-            name: (self.fisher(name) * self._scales.get(name, 1.0) ** 2).cpu().numpy()
-            for name in self.weights
-        }
-        return fit_sparse(
-            self._device, self.parameters(), budget_bytes, sensitivities=costs, coders=coders
-        )
-
-    def _scores(self) -> Iterator[Tensor]:
-        return map(self._score, self.weights)
-
-    def _score(self, name: str) -> Tensor:
-        return by_fisher(self.weights[name] - self.anchor[name], self.squared_gradients(name))
-
-
-def _moved(fields: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Tensors on a device, other values as they are."""
-    return {
-        name: field.to(device) if isinstance(field, Tensor) else field
-        for name, field in fields.items()
-    }

@@ -103,8 +103,8 @@ class Entries:
 class Levels:
     """The entries of all tensors that travel, in a module's training."""
 
-    def __init__(self, entries: dict[str, Entries]) -> None:
-        self._entries = entries
+    def __init__(self, entries: Mapping[str, Entries]) -> None:
+        self.entries = entries
 
     @classmethod
     def of(
@@ -135,14 +135,14 @@ class Levels:
 
     def show_learning(self, weights: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> None:
         """Let the weights of entries be what they learn: an optimiser steps those."""
-        for name, entries in self._entries.items():
+        for name, entries in self.entries.items():
             # `put_` and `take` count elements by shape, however a tensor lies in memory.
             start = anchor[name].take(entries.positions)
             weights[name].put_(entries.positions, start + entries.values)
 
     def take_learning(self, weights: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> None:
         """Take over what an optimiser made of the weights."""
-        for name, entries in self._entries.items():
+        for name, entries in self.entries.items():
             now, start = (w[name].take(entries.positions) for w in (weights, anchor))
             entries.values = now - start
             entries.follow()
@@ -151,19 +151,19 @@ class Levels:
         """Let all weights be what the device will have."""
         for name, weight in weights.items():
             weight.copy_(anchor[name])
-            if name in self._entries:
-                entries = self._entries[name]
+            if name in self.entries:
+                entries = self.entries[name]
                 weight.put_(entries.positions, entries.travelling(), accumulate=True)
 
     def changes(self, trimmed: float = 0.0) -> dict[str, SparseDiff]:
         """What travels, by tensor, without a share of the entries that rank least."""
         limit = self._limit(trimmed) if trimmed else 0.0
-        found = {name: entries.change(limit) for name, entries in self._entries.items()}
+        found = {name: entries.change(limit) for name, entries in self.entries.items()}
         return {name: change for name, change in found.items() if change is not None}
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {name: asdict(entries) for name, entries in self._entries.items()}
+        return {name: asdict(entries) for name, entries in self.entries.items()}
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> "Levels":
@@ -172,9 +172,9 @@ class Levels:
 
     def _limit(self, share: float) -> float:
         """The rank that a share of all entries does not exceed."""
-        if not self._entries:
+        if not self.entries:
             return 0.0
-        ranks = torch.cat([e.values.abs() * e.ranks for e in self._entries.values()])
+        ranks = torch.cat([e.values.abs() * e.ranks for e in self.entries.values()])
         least = ranks.sort().values
         return float(least[min(len(least) - 1, int(share * len(least)))])
 

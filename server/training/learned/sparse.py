@@ -67,7 +67,13 @@ class Pruning:
 
 
 class Sparse(LearnedDiff):
-    """F_t + G, G sparse."""
+    """F_t + G, G sparse.
+
+    Attributes:
+        filled: Share of the budget that is filled where levels begin to learn.
+    """
+
+    filled = SLACK
 
     def __init__(
         self,
@@ -80,6 +86,7 @@ class Sparse(LearnedDiff):
         start: ParameterSet | None = None,
         is_snapshot: bool = False,
         coders: tuple[Coder, ...] | None = None,
+        stored: ParameterSet | None = None,
     ) -> None:
         """Anchor a module.
 
@@ -93,17 +100,21 @@ class Sparse(LearnedDiff):
             start: Where G starts: the residual of the generation before. None: at zero.
             is_snapshot: The anchor is zero.
             coders: What devices decode; None: all that there are here.
+            stored: F_t as devices have it, where the module holds it in another form.
 
         Raises:
             BudgetError: not even an empty diff fits.
             TrainingRequestError: the start is of another layout.
         """
         super().__init__(model, budget_bytes, is_snapshot=is_snapshot, coders=coders)
+        if stored is not None:
+            self.base, self.layout = stored, stored.layout
         self._pruning = pruning
         self._has_levels = has_levels
         self._size = sum(w.numel() for w in self.weights.values())
         self._kept: dict[str, Tensor] = {}
-        # With regrowth: what all entries learn, where the module holds those that are not pruned.
+        # What entries learn, where the module runs on other values: with regrowth on those that are
+        # not pruned.
         self._unseen: dict[str, Tensor] = {}
         self._levels: Levels | None = None
         self._has_feedback = has_feedback
@@ -158,9 +169,9 @@ class Sparse(LearnedDiff):
         self._keep_pruned()
 
     def file_of_weights(self, budget_bytes: int | None, coders: tuple[Coder, ...]) -> bytes:
-        """Without any budget every entry of G travels, nearly exactly."""
+        """Without any budget every entry of G travels."""
         if budget_bytes is None:
-            return self._file_of_all(coders)
+            return self.file_of_all(coders)
         if self._levels is not None and budget_bytes == self.room(self.budget_bytes):
             return encode_within(self._diff, self.base, budget_bytes, coders)
         return self._fit(budget_bytes, coders)
@@ -198,25 +209,39 @@ class Sparse(LearnedDiff):
         )
         self._levels = None
         if state["levels"] is not None:
-            self._levels = Levels.of_state(to_device(state["levels"], device))
+            self._levels = self.levels_of_state(to_device(state["levels"], device))
+
+    def levels_of(self, changes: Mapping[str, SparseDiff]) -> Levels:
+        """Begin with the entries and magnitudes of a fitted diff."""
+        deltas = {name: w - self.anchor[name] for name, w in self.weights.items()}
+        squares = {name: self._sensitivity(name) for name in changes}
+        return Levels.of(changes, deltas, squares)
+
+    def levels_of_state(self, state: Mapping[str, Any]) -> Levels:
+        """Go on with those of a checkpoint."""
+        return Levels.of_state(state)
+
+    def cost(self, name: str) -> Tensor:
+        """What a squared error counts in the unit in which the tensor is stored."""
+        return self._sensitivity(name)
 
     def _settle(self, budget_bytes: int) -> None:
         """Let the coder decide which entries travel, and as which levels."""
-        fitted = decode(self._fit(int(SLACK * budget_bytes), self.coders), self.layout).diff
+        fitted = decode(self._fit(int(self.filled * budget_bytes), self.coders), self.layout).diff
         changes = {n: c for n, c in fitted.changes() if isinstance(c, SparseDiff)}
         if len(changes) < len(list(fitted.changes())):
             return  # exact weights fit as well: nothing has to go
         if not self._has_levels:
             self.prune_to(sum(change.levels.size for change in changes.values()))
             return
-        deltas = {name: w - self.anchor[name] for name, w in self.weights.items()}
-        squares = {name: self._sensitivity(name) for name in changes}
+        levels = self.levels_of(changes)
         if self._has_feedback:  # entries that do not become levels, too
             self._pruned = self._learned_g()
-        self._levels = Levels.of(changes, deltas, squares)
+        self._levels = levels
         self._levels.show_travelling(self.weights, self.anchor)
 
-    def _file_of_all(self, coders: tuple[Coder, ...]) -> bytes:
+    def file_of_all(self, coders: tuple[Coder, ...]) -> bytes:
+        """Every entry of G, nearly exactly, as an .ndiff file."""
         deltas = {
             name: (weight - self.anchor[name]).detach().cpu().numpy()
             for name, weight in self.weights.items()
@@ -235,7 +260,7 @@ class Sparse(LearnedDiff):
         """The file of least error; by Fisher information where that is what ranks entries."""
         new, sensitivities = self.parameters(), None
         if self._pruning.score is by_fisher and self.steps_done:
-            sensitivities = {name: self._sensitivity(name).cpu().numpy() for name in self.weights}
+            sensitivities = {name: self.cost(name).cpu().numpy() for name in self.weights}
         return fit_sparse(self.base, new, budget_bytes, sensitivities=sensitivities, coders=coders)
 
     def _sensitivity(self, name: str) -> Tensor:

@@ -64,17 +64,11 @@ def emission_log_probs(
 
 
 class _Emissions(Function):
+    """Inputs and outputs are those of emission_log_probs."""
+
     @staticmethod
-    def forward(
-        ctx: Any,
-        encoded: Tensor,
-        predicted: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        pieces: Tensor,
-        frames: Tensor,
-        counts: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        encoded, predicted, weight, bias, pieces, frames, counts = inputs
         kind = encoded.device.type
         product = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else bias.dtype
         joint = _Joint(encoded, predicted, weight.to(product), bias)

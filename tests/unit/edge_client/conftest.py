@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_client import EdgeHome, Wanted, enroll
-from edge_client.transport import Retry
+from edge_client.retry import Retry
 from tests.unit.edge_client.fake_server import FakeServer
 from tests.unit.edge_client.models import generation, snapshot
 

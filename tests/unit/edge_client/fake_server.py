@@ -1,5 +1,7 @@
 """A real gRPC server over a repository in memory, which can be made to lie.
 
+It serves tests of the device where no server package is installed, and what no honest server says.
+
 with FakeServer() as server:
     server.publish(weights(1), snapshot(weights(1)), base=None)
     server.lie.stream = endless           # what ReadBlob sends
@@ -9,7 +11,6 @@ with FakeServer() as server:
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,11 @@ from types import TracebackType
 
 import grpc
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from diffcodec import ParameterSet
 from edge_client.address import ServerAddress
 from edge_client.identity import Credential
-from edge_client.identity.credential import DEVICE_URI
 from protos.ota.v1 import (
     content_pb2,
     content_pb2_grpc,
@@ -33,55 +33,10 @@ from protos.ota.v1 import (
     manifest_pb2,
 )
 from tests.unit.edge_client.fake_authority import FakeAuthority, key_pem, new_key
+from tests.unit.edge_client.fake_services import Contents, Devices, Enrollments, Read
+from tests.unit.edge_client.lies import Lie
 from tests.unit.edge_client.models import CARD, GRAPH, a_little_later, generation
 from tests.unit.edge_client.signed_repository import SignedRepository
-
-CHUNK_BYTES = 512
-"""Small, so that a small diff takes several messages."""
-
-ChangePlan = Callable[[device_pb2.Plan], None]
-ChangeAnswer = Callable[[device_pb2.CheckInResponse], None]
-ChangeStream = Callable[[bytes, Iterator[bytes]], Iterator[bytes]]
-"""Takes the blob's SHA-256 and the honest chunks. Raising CutError breaks the stream off."""
-
-
-ChangeMetadata = Callable[[str, int, bytes | None], bytes | None]
-"""Takes role, version and the honest file; None is NOT_FOUND."""
-ChangeManifest = Callable[[manifest_pb2.Manifest], None]
-"""Changes what the publisher signs."""
-
-
-class CutError(Exception):
-    """The connection is lost here."""
-
-
-@dataclass
-class Lie:
-    """What the server does wrong; nothing by default.
-
-    `withdrawn_from` is the sequence from which on reports are answered that nobody wants it any
-    more.
-    """
-
-    plan: ChangePlan = lambda plan: None
-    answer: ChangeAnswer = lambda answer: None
-    stream: ChangeStream = lambda sha256, chunks: chunks
-    withdrawn_from: int | None = None
-    failing_calls: int = 0
-    status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
-    details: str = "told to fail"
-    metadata: ChangeMetadata = lambda role, version, content: content
-    manifest: ChangeManifest = lambda manifest: None
-
-
-@dataclass
-class Read:
-    """A call of ReadBlob, and how much it sent."""
-
-    sha256: bytes
-    offset: int
-    length: int
-    sent_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +70,7 @@ class FakeServer:
         self.callers: list[str] = []  # the device of every check-in and report
         self.forgotten: set[str] = set()
         self.repository = SignedRepository()
-        self.manifests: dict[bytes, int] = {}
+        self.manifests: dict[bytes, int] = {}  # generation by SHA-256
         self.metadata_reads: list[tuple[str, int]] = []
 
     @property
@@ -214,11 +169,9 @@ class FakeServer:
 
     def __enter__(self) -> "FakeServer":
         self._server = grpc.server(ThreadPoolExecutor(4))
-        device_pb2_grpc.add_DeviceServiceServicer_to_server(_Devices(self), self._server)
-        content_pb2_grpc.add_ContentServiceServicer_to_server(_Contents(self), self._server)
-        enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
-            _Enrollments(self), self._server
-        )
+        device_pb2_grpc.add_DeviceServiceServicer_to_server(Devices(self), self._server)
+        content_pb2_grpc.add_ContentServiceServicer_to_server(Contents(self), self._server)
+        enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(Enrollments(self), self._server)
         credentials = grpc.ssl_server_credentials(
             [self.certificate], self.authority.pem, require_client_auth=True
         )
@@ -263,173 +216,3 @@ class FakeServer:
 
     def blob(self, sha256: bytes) -> content_pb2.Blob:
         return content_pb2.Blob(sha256=sha256, length=len(self.blobs[sha256]))
-
-    def admit(self, context: grpc.ServicerContext) -> None:
-        """Note who calls, by the certificate; refuse who was forgotten."""
-        device_id = device_of(context)
-        if device_id in self.forgotten:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"no device {device_id!r}")
-        self.callers.append(device_id)
-
-    def maybe_fail(self, context: grpc.ServicerContext) -> None:
-        if self.lie.failing_calls > 0:
-            self.lie.failing_calls -= 1
-            context.abort(self.lie.status, self.lie.details)
-
-
-class _Devices(device_pb2_grpc.DeviceServiceServicer):
-    def __init__(self, server: FakeServer) -> None:
-        self.server = server
-
-    def CheckIn(self, request, context):  # noqa: N802
-        server = self.server
-        server.maybe_fail(context)
-        server.admit(context)
-        server.check_ins.append(request)
-        if not server.generations:
-            return device_pb2.CheckInResponse()
-        installed = None
-        if request.HasField("installed"):
-            installed = request.installed.number
-            known = server.generations[installed : installed + 1]
-            if not known or known[0].digest != request.installed.digest:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such generation")
-        plan = server.plan_from(installed)
-        if plan is not None:
-            for kept in ("graph", "card"):
-                is_held = getattr(plan, kept).sha256 in request.held
-                if is_held and installed is not None:
-                    plan.ClearField(kept)
-            server.lie.plan(plan)
-        answer = device_pb2.CheckInResponse(head=len(server.generations) - 1, plan=plan)
-        server.lie.answer(answer)
-        return answer
-
-    def Report(self, request, context):  # noqa: N802
-        self.server.maybe_fail(context)
-        self.server.admit(context)
-        self.server.reports.append(request)
-        withdrawn_from = self.server.lie.withdrawn_from
-        return device_pb2.ReportResponse(
-            is_withdrawn=withdrawn_from is not None and request.sequence >= withdrawn_from
-        )
-
-
-class _Enrollments(enrollment_pb2_grpc.EnrollmentServiceServicer):
-    def __init__(self, server: FakeServer) -> None:
-        self.server = server
-
-    def Enroll(self, request, context):  # noqa: N802
-        server = self.server
-        server.maybe_fail(context)
-        server.asked.append(request)
-        key = x509.load_der_x509_csr(request.signing_request).public_key()
-        der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        device_id = (
-            request.device_id or server.devices.get(der) or f"device-{len(server.devices) + 1}"
-        )
-        server.devices[der] = device_id
-        server.forgotten.discard(device_id)
-        answer = enrollment_pb2.EnrollResponse(
-            state=server.answer, device_id=device_id, model=request.model or "digits"
-        )
-        if server.answer == enrollment_pb2.ENROLLMENT_STATE_ACCEPTED:
-            answer.certificate = server.authority.device(device_id, key)
-        return answer
-
-    def RenewCertificate(self, request, context):  # noqa: N802
-        self.server.maybe_fail(context)
-        (pem,) = context.auth_context()["x509_pem_cert"]
-        device_id = device_of(context)
-        self.server.renewals.append(device_id)
-        key = x509.load_pem_x509_certificate(pem).public_key()
-        return enrollment_pb2.RenewCertificateResponse(
-            certificate=self.server.authority.device(device_id, key)
-        )
-
-
-def device_of(context: grpc.ServicerContext) -> str:
-    """The device that calls."""
-    (name,) = context.auth_context()["x509_subject_alternative_name"]
-    return name.decode().removeprefix(DEVICE_URI)
-
-
-class _Contents(content_pb2_grpc.ContentServiceServicer):
-    def __init__(self, server: FakeServer) -> None:
-        self.server = server
-
-    def ReadBlob(self, request, context):  # noqa: N802
-        self.server.maybe_fail(context)
-        if request.sha256 not in self.server.blobs:
-            context.abort(grpc.StatusCode.NOT_FOUND, "no such blob")
-        if request.sha256 in self.server.manifests:
-            yield content_pb2.ReadBlobResponse(chunk=self.server.blobs[request.sha256])
-            return
-        read = Read(request.sha256, request.offset, request.length)
-        self.server.reads.append(read)
-        content = self.server.blobs[request.sha256][request.offset :]
-        chunks = (content[at : at + CHUNK_BYTES] for at in range(0, len(content), CHUNK_BYTES))
-        try:
-            for chunk in self.server.lie.stream(request.sha256, chunks):
-                read.sent_bytes += len(chunk)
-                yield content_pb2.ReadBlobResponse(chunk=chunk)
-        except CutError:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the connection is lost")
-
-    def ReadMetadata(self, request, context):  # noqa: N802
-        server = self.server
-        server.maybe_fail(context)
-        server.metadata_reads.append((request.role, request.version))
-        if request.role == "timestamp":
-            server.sign()
-        honest = server.repository.files.get((request.role, request.version))
-        content = server.lie.metadata(request.role, request.version, honest)
-        if content is None:
-            context.abort(grpc.StatusCode.NOT_FOUND, "no such metadata")
-        for at in range(0, len(content), CHUNK_BYTES):
-            yield content_pb2.ReadMetadataResponse(chunk=content[at : at + CHUNK_BYTES])
-
-
-def endless(sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """More and more data."""
-    yield from chunks
-    while True:
-        yield b"x" * CHUNK_BYTES
-
-
-def one_wrong_byte(sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The last byte of the first chunk is another one."""
-    first = next(chunks)
-    yield first[:-1] + bytes([first[-1] ^ 1])
-    yield from chunks
-
-
-@dataclass
-class CutAfter:
-    """Break off every stream after some chunks, as many streams as there are numbers."""
-
-    chunks_of_streams: list[int]
-
-    def __call__(self, sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        if not self.chunks_of_streams:
-            yield from chunks
-            return
-        left = self.chunks_of_streams.pop(0)
-        for chunk in chunks:
-            if left == 0:
-                raise CutError
-            left -= 1
-            yield chunk
-
-
-@dataclass
-class EndAfter:
-    """Like CutAfter, but the stream ends as if it were complete."""
-
-    chunks_of_streams: list[int]
-
-    def __call__(self, sha256: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        try:
-            yield from CutAfter(self.chunks_of_streams)(sha256, chunks)
-        except CutError:
-            return

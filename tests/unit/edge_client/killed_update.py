@@ -1,64 +1,20 @@
-"""Run one update and kill this process at a change of the disk (see test_power_cut.py).
+"""Run one update and kill this process at a change of the disk (power_cut.py, test_power_cut.py).
 
     python -m tests.unit.edge_client.killed_update HOME before|after|during WHERE
 
-WHERE is `change N`, for the N-th fsync, rename or unlink, or one of them by name and by the
-pattern of the file, such as `rename current`. `during write NAME` kills as soon as the file has
-its first bytes, while the codec is at work on the next.
+`during write NAME` kills as soon as the file has its first bytes, while the codec is at work on
+the next.
 """
 
-import fnmatch
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edge_client import EdgeHome, update
+from tests.unit.edge_client.power_cut import cut_power, die
 
 HOME, WHEN, WHERE = sys.argv[1:]
-changes = 0
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-    threading.Event().wait()
-
-
-def is_here(kind: str, name: str) -> bool:
-    global changes
-    changes += 1
-    return f"change {changes}" == WHERE or fnmatch.fnmatch(f"{kind} {name}", WHERE)
-
-
-def watched(kind: str, real: Callable[..., Any], name_of: Callable[..., str]) -> Callable[..., Any]:
-    def call(*arguments: Any, **options: Any) -> Any:
-        here = is_here(kind, name_of(*arguments))
-        if here and WHEN == "before":
-            die()
-        result = real(*arguments, **options)
-        if here and WHEN == "after":
-            die()
-        return result
-
-    return call
-
-
-def name_of_descriptor(descriptor: int) -> str:
-    return Path(f"/proc/self/fd/{descriptor}").readlink().name
-
-
-def either_name(source: Any, target: Any) -> str:
-    """The file's final name, or for a download the one that it had."""
-    return Path(source).name if str(source).endswith(".part") else Path(target).name
-
-
-os.fsync = watched("fsync", os.fsync, name_of_descriptor)
-os.rename = watched("rename", os.rename, either_name)
-os.replace = watched("rename", os.replace, either_name)
-os.unlink = watched("unlink", os.unlink, lambda path: Path(path).name)
+cut_power(WHEN, WHERE)
 
 if WHEN == "during":
     import diffcodec.rebuild

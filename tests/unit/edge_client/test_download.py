@@ -10,7 +10,7 @@ import pytest
 from edge_client import download
 from edge_client.errors import BlobError, DiskFullError, ServerUnavailableError
 from edge_client.offer import Blob
-from edge_client.transport import Retry
+from edge_client.retry import Retry
 
 CONTENT = bytes(range(256)) * 40
 

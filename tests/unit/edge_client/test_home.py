@@ -19,7 +19,7 @@ from edge_client.errors import (
     UnknownDeviceError,
 )
 from edge_client.home import Config
-from edge_client.transport import Retry
+from edge_client.retry import Retry
 from tests.unit.edge_client.fake_server import FakeServer
 
 CONFIG = Config(ServerAddress("127.0.0.1", 50051), "digits", "d1", "kitchen ☕")

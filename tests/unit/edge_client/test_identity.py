@@ -1,5 +1,6 @@
 """The device's key and certificates: made once, kept safe, renewed, and never mixed up."""
 
+import os
 import signal
 import stat
 import subprocess
@@ -29,7 +30,8 @@ from edge_client.identity.credential import (
     new_key,
     own_certificate,
 )
-from edge_client.transport import Connection, Retry
+from edge_client.retry import Retry
+from edge_client.transport import Connection
 from protos.ota.v1 import enrollment_pb2
 from tests.unit.edge_client.fake_authority import FakeAuthority
 from tests.unit.edge_client.fake_server import FakeServer
@@ -89,6 +91,24 @@ def test_a_device_waits_for_an_operator(tmp_path: Path, server: FakeServer) -> N
     assert told == [key_sha256(load_key(home.identity.make_key())).hex()] * 3
     assert pauses == sorted(pauses)
     assert len(server.devices) == 1
+
+
+def test_who_waits_for_an_operator_does_not_wear_out_the_flash(
+    tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answer, writes, home = PENDING, [], EdgeHome(tmp_path / "home")
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (writes.append(file), real(file)))
+    written = []
+
+    def on_wait(key: str) -> None:
+        written.append(len(writes))
+        if len(written) == 3:
+            server.answer = ACCEPTED
+
+    wanted, retry = Wanted("digits", "test"), Retry(sleep=lambda seconds: None)
+    enroll(home, server.address, wanted, server.fleet, retry, on_wait)
+    assert written[0] == written[2]
 
 
 def test_without_waiting_the_same_command_goes_on_later(tmp_path: Path, server: FakeServer) -> None:
@@ -267,7 +287,7 @@ def test_kill_9_at_every_change_of_the_disk_leaves_one_key_and_a_home_that_goes_
         for when in ("before", "after"):
             home = EdgeHome(tmp_path / f"home-{number}-{when}")
             child = [sys.executable, "-m", "tests.unit.edge_client.killed_enrolment"]
-            place = [str(home.path), str(server.port), str(ca), when, str(number)]
+            place = [str(home.path), str(server.port), str(ca), when, f"change {number}"]
             done = subprocess.run([*child, *place], cwd=ROOT, timeout=60, check=False)
             is_completed = done.returncode == 0
             assert is_completed or done.returncode == -signal.SIGKILL

@@ -8,7 +8,7 @@ import pytest
 from edge_client import EdgeHome, update
 from edge_client.errors import ServerBusyError, WithdrawnError
 from edge_client.offer import Deferral
-from edge_client.transport import Retry
+from edge_client.retry import Retry
 from protos.ota.v1 import device_pb2
 from tests.unit.edge_client.evidence import content_of, stored
 from tests.unit.edge_client.fake_server import FakeServer

@@ -21,7 +21,8 @@ from edge_client.errors import (
 )
 from edge_client.identity.credential import load_key, new_key, signing_request
 from edge_client.offer import Blob
-from edge_client.transport import Connection, Outcome, Report, Retry
+from edge_client.retry import Retry
+from edge_client.transport import Connection, Outcome, Report
 from protos.ota.v1 import device_pb2
 from tests.unit.edge_client.fake_server import FakeServer
 from tests.unit.edge_client.models import generation, snapshot

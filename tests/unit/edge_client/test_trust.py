@@ -11,6 +11,7 @@ import pytest
 
 from edge_client import EdgeHome, update
 from edge_client.errors import (
+    DigestMismatchError,
     DiskFullError,
     NoRootError,
     OversizedError,
@@ -18,6 +19,7 @@ from edge_client.errors import (
     UnhealthyError,
     UnsignedError,
 )
+from edge_client.retry import Retry
 from edge_client.trust import trust_status
 from edge_client.trust.state import EPOCH, TrustState, read_state, write_state
 from protos.ota.v1 import manifest_pb2
@@ -202,28 +204,47 @@ def test_a_chain_is_signed_by_the_manifests_before(home: EdgeHome, server: FakeS
     assert stored(home) == generation(3)
 
 
-def a_direct_diff(server: FakeServer) -> bytes:
-    """Made after everything was signed; offered in a plan from 0 to 2."""
+def test_a_connection_that_breaks_at_a_manifest_is_tried_again(
+    home: EdgeHome, server: FakeServer, retry: Retry
+) -> None:
+    def break_afterwards(role: str, version: int, content: bytes | None) -> bytes | None:
+        if role == "releases":  # what is asked for next is the manifest that it names
+            server.lie.failing_calls = retry.tries - 1
+        return content
+
+    server.lie.metadata = break_afterwards
+    assert update(home, retry).after.number == 0
+
+
+def offer_directly(server: FakeServer, reached: int = 2) -> bytes:
+    """A diff from generation 0, made after everything was signed; the plan says that it leads to 2.
+
+    Returns:
+        The file.
+    """
+    server.publish_next()
+    server.publish_next()
     server.sign()
     server.sign = lambda: None
-    file = full_diff(generation(0), generation(2))
-    sha256 = server.add(file)
-    server.routes[0].insert(0, (2, sha256))
+    file = full_diff(generation(0), generation(reached))
+    server.routes[0].insert(0, (2, server.add(file)))
     return file
+
+
+def vouch_for(server: FakeServer, file: bytes) -> None:
+    """Let the server sign for a diff."""
+    server.repository.routes[f"routes/digits/{server.add(file).hex()}"] = file
+    server.repository.sign("routes", "snapshot", "timestamp")
 
 
 def test_a_diff_that_was_made_later_is_taken_if_the_server_signs_for_it(
     home: EdgeHome, server: FakeServer
 ) -> None:
     update(home)
-    server.publish_next()
-    server.publish_next()
-    file = a_direct_diff(server)
+    file = offer_directly(server)
     with pytest.raises(UnsignedError):
         update(home)
-    sha256 = server.routes[0][0][1]
-    server.repository.routes[f"routes/digits/{sha256.hex()}"] = file
-    server.repository.sign("routes", "snapshot", "timestamp")
+    vouch_for(server, file)
     assert len(update(home).steps) == 1
     assert stored(home) == generation(2)
 
@@ -232,28 +253,16 @@ def test_a_route_cannot_lead_to_other_weights_than_the_signed_ones(
     home: EdgeHome, server: FakeServer
 ) -> None:
     update(home)
-    server.publish_next()
-    server.publish_next()
-    server.sign()
-    server.sign = lambda: None
-    file = full_diff(generation(0), generation(5))
-    sha256 = server.add(file)
-    server.routes[0].insert(0, (2, sha256))
-    server.repository.routes[f"routes/digits/{sha256.hex()}"] = file
-    server.repository.sign("routes", "snapshot", "timestamp")
-    with pytest.raises(Exception, match=r"digest|weights"):
+    vouch_for(server, offer_directly(server, reached=5))
+    with pytest.raises(DigestMismatchError):
         update(home)
     assert stored(home) == generation(0)
 
 
 def test_a_route_longer_than_signed_is_refused(home: EdgeHome, server: FakeServer) -> None:
     update(home)
-    server.publish_next()
-    server.publish_next()
-    file = a_direct_diff(server)
-    sha256 = server.routes[0][0][1]
-    server.repository.routes[f"routes/digits/{sha256.hex()}"] = file
-    server.repository.sign("routes", "snapshot", "timestamp")
+    file = offer_directly(server)
+    vouch_for(server, file)
     server.lie.plan = lambda plan: setattr(plan.steps[0].diff, "length", len(file) + 1)
     with pytest.raises(OversizedError):
         update(home)

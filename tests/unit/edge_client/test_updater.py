@@ -12,7 +12,7 @@ from edge_client import EdgeHome, Recognizer, Wanted, enroll, update
 from edge_client.chain import rebuilt_bytes
 from edge_client.errors import DigestMismatchError, NoCardError, UnhealthyError
 from edge_client.offer import Blob, Generation, Step
-from edge_client.updater import Progress
+from edge_client.progress import Progress
 from protos.ota.v1 import device_pb2, diff_pb2
 from tests.unit.edge_client.evidence import content_of, stored
 from tests.unit.edge_client.fake_server import (

@@ -19,7 +19,7 @@ from diffcodec import (
     read_header,
 )
 from server.artifacts import ArtifactStore
-from server.devices import utc_now
+from server.clock import utc_now
 from server.domain import EVERY_DEVICE, Blob
 from server.errors import ArtifactError, ConflictError, NotFoundError, PublishError
 from server.home import ServerHome

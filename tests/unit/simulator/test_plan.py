@@ -35,7 +35,7 @@ def keys_of(plan: RunPlan) -> set[str]:
 
 def test_every_variant_of_a_seed_begins_with_the_same_generation_0(scenario):
     plan = plan_of(replace(scenario, seeds=(0, 1)))
-    lines = [line for line in plan.lines if not line.line.variant.is_quantised]
+    lines = [line for line in plan.lines if not line.line.variant.traits.is_quantised]
     first = {line.jobs[0].key for line in lines if line.seed == 0}
     assert len(first) == 1
     assert {line.jobs[0].arguments.recipe for line in lines} == {"dense"}

@@ -10,8 +10,8 @@ from simulator.programs import Device, serving
 
 def test_the_server_says_where_it_listens_and_is_gone_afterwards(tmp_path):
     ServerHome.create(tmp_path / "srv").close()
-    with serving(tmp_path / "srv", tmp_path / "log") as address:
-        host, port = re.fullmatch(r"(127\.0\.0\.1):(\d+)", address).groups()
+    with serving(tmp_path / "srv", tmp_path / "log") as server:
+        host, port = re.fullmatch(r"(127\.0\.0\.1):(\d+)", server.address).groups()
         socket.create_connection((host, int(port)), timeout=10).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=10)

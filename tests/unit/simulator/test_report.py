@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from simulator.errors import RunFolderError
-from simulator.lines import TITLES, Line, Variant
+from simulator.lines import TRAITS, Line, Variant
 from simulator.report.facts import CatchUp, RunFacts
 from simulator.report.page import read_report, rebuild_report, write_report
 from simulator.report.paper_table import paper_tables
@@ -55,7 +55,7 @@ def a_row(
         seed=seed,
         generation=generation,
         variant=variant,
-        size=size if variant.is_sized else None,
+        size=size if variant.traits.is_sized else None,
         metric=Metric.ACCURACY,
         added=("four", "five") if generation else ("zero", "one"),
         phrases=4,
@@ -68,7 +68,7 @@ def a_row(
     )
     if variant is Variant.BL_INF and generation:
         return row
-    is_whole = not generation or not variant.is_sized
+    is_whole = not generation or not variant.traits.is_sized
     file = 1_500_000 if is_whole else file
     return replace(
         row,
@@ -110,8 +110,9 @@ def a_table(rows=None, facts=FACTS, catch_ups=(CATCH_UP,)) -> str:
 
 
 def test_every_variant_has_a_title_and_a_look_of_its_own() -> None:
-    assert set(TITLES) == set(STYLES) == set(Variant)
-    assert len(set(TITLES.values())) == len(set(STYLES.values())) == len(Variant)
+    assert set(TRAITS) == set(STYLES) == set(Variant)
+    titles = {traits.title for traits in TRAITS.values()}
+    assert len(titles) == len(set(STYLES.values())) == len(Variant)
 
 
 def test_rows_survive_the_file(tmp_path):

@@ -63,7 +63,7 @@ def test_teachers_are_learned_first_and_change_what_the_diff_becomes(
     assert len(taught.diff) <= 4_000
     alone = train_generation(wanted, lambda step, steps, loss: None)
     assert taught.diff != alone.diff
-    assert not list(tmp_path.glob("*.pt")) + list(tmp_path.glob("*.teacher*"))
+    assert not list(tmp_path.glob("*.pt")) + list(tmp_path.glob("*.ndiff*"))
 
 
 def test_an_interrupted_one_learns_no_teacher_twice(wanted: TrainingRequest) -> None:

@@ -11,6 +11,7 @@ from server.cli import app
 from server.errors import ConflictError, PublishError
 from server.home import ServerHome
 from server.training import recipes
+from server.training.cli import TRAININGS
 from server.training.errors import TrainingRequestError
 from tests.server_home import generations
 from tests.tone_corpus import write_tone_corpus
@@ -112,6 +113,30 @@ def test_another_configuration_than_the_heads_is_refused(home: Path, corpus: Pat
     assert isinstance(done.exception, TrainingRequestError)
     assert "'tiny'" in str(done.exception)
     assert generations(home) == 1
+
+
+def test_a_taught_diff_is_published_and_its_teachers_are_not(home: Path, corpus: Path) -> None:
+    train_first(home, corpus)
+    done = train(home, corpus, "--method", "sparse", "--budget", "4KB", "--teachers")
+    assert json.loads(done.stdout)["generation"] == 1
+    assert generations(home) == 2
+    assert not list((home / TRAININGS).iterdir())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--method", "dense"),
+        ("--method", "int8", "--budget", "4KB"),
+        ("--method", "sparse", "--budget", "4KB", "--model", "rnnt"),
+    ],
+)
+def test_teachers_of_what_cannot_imitate_them_are_wrong_usage(
+    options: tuple[str, ...], home: Path, corpus: Path
+) -> None:
+    done = train(home, corpus, *options, "--teachers")
+    assert done.exit_code == 2
+    assert "to teach, found" in " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

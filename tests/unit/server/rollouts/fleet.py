@@ -22,8 +22,9 @@ from server.home import ServerHome
 from server.rollouts import operations
 from server.rollouts.notation import parse_phases
 from server.rollouts.rollout import Rollout
-from server.rollouts.ticking import judge, tick
+from server.rollouts.ticking import tick
 from tests.integration.served_home import home_with
+from tests.unit.server.check_ins import check_in, record
 from tests.unit.server.rollouts.values import policy
 from tests.unit.server.values import TIME
 
@@ -47,7 +48,7 @@ class Fleet:
         names = [f"device-{number}" for number in range(count)]
         for name in names:
             home.registry.enroll(Device(name, "digits", "", TIME, TIME))
-            home.registry.check_in(name, 0, None, TIME)
+            record(home.registry, name, 0, None, TIME)
         try:
             yield cls(home, names, installed=dict.fromkeys(names, 0))
         finally:
@@ -75,14 +76,8 @@ class Fleet:
     def check_in(self, name: str, **said: bool) -> Answer:
         number = self.installed[name]
         runs = None if number is None else Installed(number, self.digest(number))
-        answer = devices.check_in(
-            self.home.registry,
-            name,
-            runs,
-            frozenset(),
-            now=lambda: self.now,
-            random=Random(0),
-            **said,
+        answer = check_in(
+            self.home.registry, name, runs, now=lambda: self.now, random=Random(0), **said
         )
         if answer.plan is not None:
             self.attempts[name] = answer.plan.attempt_id
@@ -96,8 +91,6 @@ class Fleet:
         state = devices.report(self.home.registry, said, lambda: self.now)
         if outcome is Outcome.COMMITTED:
             self.installed[name] = self.home.registry.attempt(attempt_id).target
-        if state is AttemptState.FAILED:
-            judge(self.home.registry, attempt_id, self.now)
         return state
 
     def update(self, name: str, outcome: Outcome = Outcome.COMMITTED, code: str = "") -> bool:

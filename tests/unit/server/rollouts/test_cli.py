@@ -10,6 +10,7 @@ from server.home import ServerHome
 from server.publishing import publish, weights_of
 from server.rollouts.rollout import Channel
 from server.rollouts.states import State
+from tests.unit.server.check_ins import record
 from tests.unit.server.models import CARD, snapshot, sparse, weights
 from tests.unit.server.test_cli import Cli, cli
 from tests.unit.server.values import TIME
@@ -25,7 +26,7 @@ def srv(tmp_path: Path) -> Path:
     publish(home, "digits", sparse(weights_of(home, "digits", 0), 3, 5))
     for number in range(4):
         home.registry.enroll(Device(f"device-{number}", "digits", "", TIME, TIME))
-        home.registry.check_in(f"device-{number}", 0, None, TIME)
+        record(home.registry, f"device-{number}", 0, None, TIME)
     home.close()
     return tmp_path / "srv"
 

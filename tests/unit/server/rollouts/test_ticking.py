@@ -184,8 +184,8 @@ def test_a_scheduled_rollout_starts_by_itself_and_not_before(fleet: Fleet) -> No
 def test_the_beta_channel_and_groups_get_what_is_for_them(fleet: Fleet) -> None:
     registry = fleet.home.registry
     kitchen = Member("device-0", Channel.BETA, {"room": "kitchen"})
-    registry.rollouts.set_up(kitchen, None)
-    registry.rollouts.set_up(Member("device-1", Channel.BETA), None)
+    registry.rollouts.set_up(kitchen, None, fleet.now)
+    registry.rollouts.set_up(Member("device-1", Channel.BETA), None, fleet.now)
     made = operations.create(
         registry, "digits", 1, channel=Channel.BETA, groups=[("room", "kitchen")]
     )
@@ -195,7 +195,7 @@ def test_the_beta_channel_and_groups_get_what_is_for_them(fleet: Fleet) -> None:
 
 def test_a_monthly_budget_defers_and_says_why_until_the_next_month(fleet: Fleet) -> None:
     registry = fleet.home.registry
-    registry.rollouts.set_up(Member("device-0"), 1000)
+    registry.rollouts.set_up(Member("device-0"), 1000, fleet.now)
     assert fleet.check_in("device-0").plan is not None
     for outcome in (Outcome.STARTED, Outcome.FAILED):
         fleet.report("device-0", outcome, "DISK_FULL", spent=990)
@@ -210,7 +210,7 @@ def test_a_monthly_budget_defers_and_says_why_until_the_next_month(fleet: Fleet)
 
 
 def test_a_final_report_over_the_budget_is_heard(fleet: Fleet) -> None:
-    fleet.home.registry.rollouts.set_up(Member("device-0"), 1000)
+    fleet.home.registry.rollouts.set_up(Member("device-0"), 1000, fleet.now)
     fleet.check_in("device-0")
     assert fleet.report("device-0", Outcome.COMMITTED, spent=10**9) is AttemptState.COMMITTED
 

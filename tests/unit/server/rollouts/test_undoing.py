@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from diffcodec import apply, decode
-from server.devices import Installed, check_in
+from server.clock import utc_now
+from server.devices import Installed
 from server.domain import Device
 from server.errors import ConflictError, NotFoundError, PublishError
 from server.home import ServerHome
@@ -17,6 +18,8 @@ from server.rollouts.rollout import OnFailure, Policy
 from server.rollouts.states import Event, State
 from server.rollouts.ticking import tick
 from server.rollouts.undoing import roll_back, take_back
+from server.signing import releasing
+from tests.unit.server.check_ins import check_in, record
 from tests.unit.server.models import CARD, exact, snapshot, sparse, weights
 from tests.unit.server.values import TIME
 
@@ -34,12 +37,12 @@ def home(tmp_path: Path) -> Iterator[ServerHome]:
 
 def enrolled(home: ServerHome, name: str, installed: int) -> None:
     home.registry.enroll(Device(name, "digits", "", TIME, TIME))
-    home.registry.check_in(name, installed, None, TIME)
+    record(home.registry, name, installed, None, TIME)
 
 
 def plan_for(home: ServerHome, name: str, installed: int):
     runs = Installed(installed, home.registry.generation("digits", installed).digest)
-    return check_in(home.registry, name, runs, frozenset(), now=lambda: TIME).plan
+    return check_in(home.registry, name, runs, now=lambda: TIME).plan
 
 
 def failed(home: ServerHome, target: int = 2):
@@ -102,7 +105,7 @@ def test_the_devices_that_took_a_failed_generation_are_taken_back_and_no_others(
     assert home.registry.generation("digits", 3).digest == weights_of(home, "digits", 1).digest()
     assert plan_for(home, "took", 2).target.number == 3
     assert plan_for(home, "waits", 1) is None
-    home.registry.check_in("took", 3, None, TIME)
+    record(home.registry, "took", 3, None, TIME)
     tick(home, TIME)
     assert home.registry.rollouts.find(undo.rollout_id).state is State.FINISHED
 
@@ -116,6 +119,16 @@ def test_one_that_commits_the_failed_generation_late_is_taken_back_too(home: Ser
     assert undo is not None
     assert undo.state in (State.RUNNING, State.FINISHED)
     assert plan_for(home, "late", 2).target.number == 3
+
+
+def test_a_revoked_generation_with_the_old_weights_takes_nobody_back(home: ServerHome) -> None:
+    enrolled(home, "took", 2)
+    failed(home)
+    carrier = roll_back(home, "digits", 1)
+    releasing.revoke(home.registry, home.keys, "digits", [carrier.number], utc_now())
+    tick(home, TIME)
+    plan = plan_for(home, "took", 2)
+    assert (plan.target.number, plan.target.digest) == (4, carrier.digest)
 
 
 def test_taking_back_twice_publishes_once(home: ServerHome) -> None:

@@ -1,20 +1,24 @@
 """`ota-server rollout ...`, and `ota-server rollback`."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from diffcodec import parse_size
-from diffcodec.errors import CodecError
-from server.devices import utc_now
-from server.errors import RolloutError
-from server.home import ServerHome
+from server.clock import utc_now
+from server.commands.options import (
+    DatabaseOption,
+    HomeArgument,
+    JsonOption,
+    StoreOption,
+    open_home,
+    parsed,
+)
 from server.registry import Registry
 from server.rollouts import operations
 from server.rollouts.notation import (
@@ -29,9 +33,6 @@ from server.rollouts.rollout import LARGEST_NUMBER, Channel, OnFailure, Policy, 
 from server.rollouts.undoing import roll_back
 from server.rollouts.watching import watch
 
-Written = TypeVar("Written")
-Parsed = TypeVar("Parsed")
-
 ANY, NEVER = "any", "never"
 
 app = typer.Typer(
@@ -41,17 +42,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-HomeArgument = Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")]
 RolloutArgument = Annotated[
     str, typer.Argument(metavar="ROLLOUT", help="Its id, or the first digits of it.")
 ]
-DatabaseOption = Annotated[
-    str | None, typer.Option("--database", metavar="URL", help="As of `ota-server serve`.")
-]
-StoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="As of `ota-server serve`.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -136,29 +129,29 @@ def create(
     --group room=kitchen --on-failure rollback
     """
     policy = Policy(
-        success_threshold=_usage("--success", parse_share, success),
-        failure_threshold=_usage("--failure", parse_share, failure),
+        success_threshold=parsed("--success", parse_share, success),
+        failure_threshold=parsed("--failure", parse_share, failure),
         minimum_sample=minimum_sample,
-        soak=_usage("--soak", parse_duration, soak),
-        attempt_timeout=_usage("--attempt-timeout", parse_duration, attempt_timeout),
+        soak=parsed("--soak", parse_duration, soak),
+        attempt_timeout=parsed("--attempt-timeout", parse_duration, attempt_timeout),
         maximum_attempts=max_attempts,
         maximum_in_flight=max_in_flight,
-        windows=_usage("--window", parse_windows, windows or []),
-        metered_bytes=_usage("--metered", _metered, metered),
-        monthly_bytes=_usage("--monthly-budget", parse_size, monthly_budget)
+        windows=parsed("--window", parse_windows, windows or []),
+        metered_bytes=parsed("--metered", _metered, metered),
+        monthly_bytes=parsed("--monthly-budget", parse_size, monthly_budget)
         if monthly_budget is not None
         else None,
         on_failure=on_failure,
     )
-    with _opened(home, database, store) as opened:
+    with open_home(home, database, store) as opened:
         rollout = operations.create(
             opened.registry,
             model,
             target,
-            _usage("--phase", parse_phases, phases or ["100%"]),
+            parsed("--phase", parse_phases, phases or ["100%"]),
             policy,
             channel=channel,
-            groups=[_usage("--group", parse_pair, group) for group in groups or []],
+            groups=[parsed("--group", parse_pair, group) for group in groups or []],
             base=base if base is not None else ...,
         )
         _print(report_of(opened.registry, rollout), as_json_)
@@ -185,7 +178,7 @@ def start(
 
     Example: ota-server rollout start srv 3f9a --at 2026-03-01T02:00
     """
-    with _opened(home, database, store) as opened:
+    with open_home(home, database, store) as opened:
         found = opened.registry.rollouts.find(rollout)
         starts_at = at.replace(tzinfo=UTC) if at is not None else None
         with Console(stderr=True).status("reading every blob, and rolling chains up"):
@@ -255,7 +248,7 @@ def status(
     """
     if is_watched and as_json_:
         raise typer.BadParameter("expected --watch or --json, found both")
-    with _opened(home, database, store) as opened:
+    with open_home(home, database, store) as opened:
         found = opened.registry.rollouts.find(rollout)
         if is_watched:
             raise typer.Exit(watch(opened.registry, found.rollout_id, Console()))
@@ -276,7 +269,7 @@ def list_(
 
     Example: ota-server rollout list srv --json
     """
-    with _opened(home, database, store) as opened:
+    with open_home(home, database, store) as opened:
         found = opened.registry.rollouts.all(model)
         reports = [report_of(opened.registry, rollout) for rollout in found]
     if as_json_:
@@ -302,7 +295,7 @@ def rollback(
 
     Example: ota-server rollback srv --model digits --to 4
     """
-    with _opened(home, database, store) as opened:
+    with open_home(home, database, store) as opened:
         generation = roll_back(opened, model, to)
     if as_json_:
         facts = {"model": model, "generation": generation.number, "weights_of": to}
@@ -319,27 +312,10 @@ def _change(
     database: str | None,
     store: str | None,
 ) -> None:
-    with _opened(home, database, store) as opened:
+    with open_home(home, database, store) as opened:
         found = opened.registry.rollouts.find(rollout)
         changed = operation(opened.registry, found, utc_now())
         _print(report_of(opened.registry, changed), is_json)
-
-
-@contextmanager
-def _opened(home: Path, database: str | None, store: str | None) -> Iterator[ServerHome]:
-    opened = ServerHome.open(home, database=database, store=store)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
-def _usage(option: str, parse: Callable[[Written], Parsed], written: Written) -> Parsed:
-    """What an option means; a usage error where it means nothing."""
-    try:
-        return parse(written)
-    except (RolloutError, CodecError) as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def _metered(text: str) -> int | None:

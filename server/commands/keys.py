@@ -1,10 +1,7 @@
 """`ota-server keys`: look after the keys that sign releases and metadata."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,13 +10,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from server.home import ServerHome
+from server.clock import time_text, utc_now
+from server.commands.options import (
+    DatabaseOption,
+    HomeArgument,
+    JsonOption,
+    StoreOption,
+    open_home,
+)
 from server.signing import ceremonies, releasing
 from server.signing.keyring import Keyring
 from server.signing.roles import OFFLINE, ONLINE, ROOT, model_pattern
 from server.signing.status import keys_status
 
-keys_app = typer.Typer(
+app = typer.Typer(
     help="Keys: who signs what, until when; rotate, renew, revoke.", no_args_is_help=True
 )
 
@@ -41,23 +45,15 @@ class Renewed(StrEnum):
     RELEASES = "releases"
 
 
-HomeArgument = Annotated[Path, typer.Argument(metavar="HOME", help="The server's folder.")]
 OfflineOption = Annotated[
     Path | None,
     typer.Option(
         "--keys", metavar="DIR", help="Where the offline keys are, else HOME/keys/offline."
     ),
 ]
-DatabaseOption = Annotated[
-    str | None, typer.Option("--database", metavar="URL", help="Else HOME/registry.db.")
-]
-StoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="Else HOME/artifacts.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@keys_app.command()
+@app.command()
 def status(
     home: HomeArgument,
     keys: OfflineOption = None,
@@ -71,8 +67,9 @@ def status(
 
     Example: ota-server keys status srv --keys /media/usb/keys --json
     """
-    with _opened(home, keys, database, store) as (opened, ring):
-        found = keys_status(opened.registry, ring, _now())
+    ring = Keyring.of(home, keys)
+    with open_home(home, database, store) as opened:
+        found = keys_status(opened.registry, ring, utc_now())
     if as_json:
         print(json.dumps(asdict(found), indent=2))
         return
@@ -87,7 +84,7 @@ def status(
     print(f"root of trust, SHA-256 {found.root_sha256}")
 
 
-@keys_app.command()
+@app.command()
 def rotate(
     home: HomeArgument,
     role: Annotated[Rotated, typer.Argument(help="Whose key to replace.")],
@@ -113,8 +110,9 @@ def rotate(
         raise typer.BadParameter("only releases has models", param_hint="--model")
     roles = ONLINE if role is Rotated.ONLINE else (role.value,)
     paths = [model_pattern(model) for model in models] if models else None
-    with _opened(home, keys, database, store) as (opened, ring):
-        signed = ceremonies.rotate(opened.registry, ring, roles, _now(), paths)
+    ring = Keyring.of(home, keys)
+    with open_home(home, database, store) as opened:
+        signed = ceremonies.rotate(opened.registry, ring, roles, utc_now(), paths)
         folders = sorted({str(ring.folder_of(role)) for role in roles})
     if as_json:
         print(json.dumps({"rotated": list(roles), "signed": list(signed), "folders": folders}))
@@ -123,7 +121,7 @@ def rotate(
     print("the old files there are not trusted any more: `ota-server keys status` lists them")
 
 
-@keys_app.command()
+@app.command()
 def renew(
     home: HomeArgument,
     role: Annotated[Renewed, typer.Argument(help="What to sign again.")],
@@ -135,13 +133,14 @@ def renew(
 
     Example: ota-server keys renew srv releases
     """
-    with _opened(home, keys, database, store) as (opened, ring):
-        ceremonies.renew(opened.registry, ring, [role.value], _now())
+    ring = Keyring.of(home, keys)
+    with open_home(home, database, store) as opened:
+        ceremonies.renew(opened.registry, ring, [role.value], utc_now())
         expires_at = opened.registry.signing.latest()[role.value].expires_at
-    print(f"{role.value} is valid until {expires_at.isoformat(timespec='seconds')}")
+    print(f"{role.value} is valid until {time_text(expires_at)}")
 
 
-@keys_app.command()
+@app.command()
 def revoke(
     home: HomeArgument,
     generations: Annotated[list[int], typer.Argument(metavar="N...", help="Which ones.")],
@@ -157,8 +156,8 @@ def revoke(
 
     Example: ota-server keys revoke srv --model digits 7
     """
-    with _opened(home, None, database, store) as (opened, ring):
-        revoked = releasing.revoke(opened.registry, ring, model, generations, _now())
+    with open_home(home, database, store) as opened:
+        revoked = releasing.revoke(opened.registry, opened.keys, model, generations, utc_now())
     if as_json:
         print(json.dumps({"model": model, "revoked": list(revoked)}))
         return
@@ -166,13 +165,13 @@ def revoke(
     print(f"revoked of {model}: {names}")
 
 
-@keys_app.command()
+@app.command()
 def root(home: HomeArgument, database: DatabaseOption = None, store: StoreOption = None) -> None:
     """Print the newest root.json, for devices to pin: ota-edge enroll --root.
 
     Example: ota-server keys root srv > root.json
     """
-    with _opened(home, None, database, store) as (opened, _):
+    with open_home(home, database, store) as opened:
         print(opened.registry.signing.read(ROOT, 0).decode(), end="")
 
 
@@ -182,18 +181,3 @@ def offline_advice(keys: Keyring) -> str:
         f"offline keys ({', '.join(OFFLINE)}) in {keys.offline}: they are not needed to serve or "
         "to publish; move them to a place that no network reaches, and keep a copy"
     )
-
-
-@contextmanager
-def _opened(
-    home: Path, offline: Path | None, database: str | None, store: str | None
-) -> Iterator[tuple[ServerHome, Keyring]]:
-    opened = ServerHome.open(home, database=database, store=store)
-    try:
-        yield opened, Keyring.of(home, offline)
-    finally:
-        opened.close()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -1,10 +1,10 @@
 """Speak the client protocol of tuf-conformance over the verification that devices use.
 
-Not for devices: the suite of the TUF project starts this for every test.
+The suite of the TUF project starts this for every test, by the program `client` beside it.
 
-    python -m edge_client.trust.conformance --metadata-dir DIR init ROOT
-    python -m edge_client.trust.conformance --metadata-dir DIR --metadata-url URL refresh
-    python -m edge_client.trust.conformance --metadata-dir DIR --metadata-url URL \
+    client --metadata-dir DIR init ROOT
+    client --metadata-dir DIR --metadata-url URL refresh
+    client --metadata-dir DIR --metadata-url URL \
         --target-name NAME --target-base-url URL --target-dir DIR download
 
 Exit code 0 where it worked, 1 where not, with one line on stderr.
@@ -62,7 +62,7 @@ def download(verifier: Verifier, name: str, base_url: str, folder: Path) -> None
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code."""
-    parser = argparse.ArgumentParser(prog="edge_client.trust.conformance")
+    parser = argparse.ArgumentParser(prog="client")
     parser.add_argument("--metadata-dir", type=Path, required=True)
     parser.add_argument("--metadata-url")
     parser.add_argument("--target-name")
