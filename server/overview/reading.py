@@ -11,7 +11,7 @@ from server.overview.values import Bounded, Overview
 from server.registry import Registry
 from server.registry.fleet import FleetRecords
 from server.registry.identities import Identities
-from server.rollouts.report import Report, report_of
+from server.rollouts.report import Report
 from server.rollouts.rollout import Member, Rollout
 from server.rollouts.states import OFFERING
 from server.status import status_of
@@ -53,8 +53,20 @@ def _reports(registry: Registry) -> Bounded[Report]:
     """What has not ended, then what was created last."""
     found = sorted(registry.rollouts.all(), key=lambda made: made.created_at, reverse=True)
     found.sort(key=lambda made: made.state.is_final)
-    shown = tuple(report_of(registry, made) for made in found[:MOST_ROLLOUTS])
-    return Bounded(shown, len(found))
+    shown = found[:MOST_ROLLOUTS]
+    failures = FleetRecords(registry).failures_of([made.rollout_id for made in shown])
+    undone_by = {made.undoes: made.rollout_id for made in found if made.undoes is not None}
+    # One by one (report_of) they would take three queries each.
+    reports = (
+        Report(
+            made,
+            registry.rollouts.counts(made),
+            failures[made.rollout_id],
+            undone_by.get(made.rollout_id),
+        )
+        for made in shown
+    )
+    return Bounded(tuple(reports), len(found))
 
 
 def _with_budgets(rollouts: Iterable[Rollout]) -> dict[str, tuple[Rollout, ...]]:

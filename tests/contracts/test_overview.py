@@ -15,6 +15,7 @@ from server.overview.reading import MOST_AUDIT
 from server.overview.values import DeviceState
 from server.registry.fleet import FleetRecords
 from server.registry.identities import Identities
+from server.rollouts.report import report_of
 from server.rollouts.rollout import Member
 from tests.integration.served_home import add_generation
 from tests.made_up_fleet import EVERYBODY, HOUR, fill
@@ -131,6 +132,12 @@ def test_rollouts_that_have_not_ended_come_first(overview: Overview) -> None:
     assert overview.rollouts.total == len(states) == 17
     assert [state.is_final for state in states] == [False] * 5 + [True] * 12
     assert overview.rollouts.items[0].rollout.progress.cutoff in (EVERYBODY, -1)
+
+
+def test_of_each_rollout_it_says_what_one_alone_would(home: ServerHome, overview: Overview) -> None:
+    assert any(report.failures for report in overview.rollouts.items)
+    for report in overview.rollouts.items:
+        assert report == report_of(home.registry, report.rollout)
 
 
 def test_the_newest_changes_come_first_and_not_all_of_them(
