@@ -39,7 +39,7 @@ def fill(registry: Registry, devices: int, now: datetime) -> None:
     """Add devices, rollouts, attempts, bytes, keys that wait and entries of the audit log."""
     for rollout in rollouts(now, devices):
         registry.rollouts.create(rollout)
-    with registry.transaction(writes=True) as session:
+    with registry.writing() as session:
         session.add_all(_device(number, now) for number in range(devices))
         session.flush()
         for number in range(devices):

@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session, aliased
 
 from server.domain import OPEN_STATES, AttemptState
 from server.registry.audit import AuditEntry, AuditRow
-from server.registry.registry import Registry
 from server.registry.rollout_rows import DeviceSettingRow, MonthlyBytesRow
 from server.registry.rows import AttemptRow, DeviceRow
+from server.registry.transactions import Transactions
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class FailureFacts:
 class FleetRecords:
     """What the registry knows of the fleet as a whole; each method is one transaction."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     def devices(self, now: datetime) -> tuple[DeviceFacts, ...]:
         """Every device in service, by model and id."""
         month = month_of(now)
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             updating = frozenset(
                 session.scalars(
                     select(AttemptRow.device_id).where(AttemptRow.state.in_(OPEN_STATES))
@@ -106,14 +106,14 @@ class FleetRecords:
 
     def decommissioned(self) -> int:
         """How many devices are out of service."""
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             gone = DeviceRow.decommissioned_at.is_not(None)
             return session.scalar(select(func.count()).select_from(DeviceRow).where(gone)) or 0
 
     def failures(self, since: datetime, limit: int) -> tuple[FailureFacts, ...]:
         """Failed attempts that ended since a time, by model and code, the most frequent first."""
         reason, number = func.coalesce(AttemptRow.code, ""), func.count()
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             rows = session.execute(
                 select(
                     DeviceRow.model,
@@ -139,7 +139,7 @@ class FleetRecords:
         """By rollout: how many of its attempts failed, by code."""
         reason, number = func.coalesce(AttemptRow.code, ""), func.count()
         found: dict[str, dict[str, int]] = {name: {} for name in rollout_ids}
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             rows = session.execute(
                 select(AttemptRow.rollout_id, reason, number)
                 .where(
@@ -155,7 +155,7 @@ class FleetRecords:
 
     def newest_audit(self, limit: int) -> tuple[AuditEntry, ...]:
         """The newest entries of the audit log, the newest first."""
-        with self._registry.transaction() as session:
+        with self._transactions.reading() as session:
             newest = select(AuditRow).order_by(AuditRow.number.desc()).limit(limit)
             return tuple(
                 AuditEntry(

@@ -19,6 +19,7 @@ from server.rollouts.report import report_of
 from server.rollouts.rollout import Member
 from tests.integration.served_home import add_generation
 from tests.made_up_fleet import EVERYBODY, HOUR, fill
+from tests.unit.server.check_ins import record
 from tests.unit.server.values import TIME
 
 DEVICES = 120
@@ -73,7 +74,7 @@ def test_states_are_those_of_the_newest_attempt_and_of_the_last_sign_of_life(
     attempt = Attempt("newer", "device-0016", 10, 11, AttemptState.PLANNED, TIME)
     failed = {line.device_id for line in overview_of(home, TIME).fleet.worth_a_look.items}
     assert failed == {"device-0016", "device-0007"}
-    registry.check_in("device-0016", 10, attempt, TIME)
+    record(registry, "device-0016", 10, attempt, TIME)
     found = {device.device_id: device for device in FleetRecords(registry).devices(TIME)}
     assert found["device-0016"].is_updating
     assert found["device-0016"].failure is None
@@ -82,7 +83,7 @@ def test_states_are_those_of_the_newest_attempt_and_of_the_last_sign_of_life(
     assert found["device-0016"].failure is not None
     assert found["device-0016"].failure.code == "BAD"
     # It runs the target after all, whatever was reported: nothing is wrong with it.
-    registry.check_in("device-0016", 11, None, TIME)
+    record(registry, "device-0016", 11, None, TIME)
     found = {device.device_id: device for device in FleetRecords(registry).devices(TIME)}
     assert found["device-0016"].failure is None
 

@@ -17,7 +17,7 @@ from server.home import ServerHome
 from tests import fleet
 from tests.integration.served_home import home_with
 from tests.integration.served_page import COMMAND, ROOT, TIMEOUT_S, ServedPage, served_page
-from tests.integration.test_serve_process import check_in
+from tests.integration.server_process import check_in
 from tests.made_up_fleet import fill
 
 NAME = "ota.example.org"

@@ -129,7 +129,7 @@ def test_without_javascript_it_says_the_same(browser: Browser, served: ServedPag
 
 def add_change(home: Path, subject: str) -> None:
     opened = ServerHome.open(home)
-    with opened.registry.transaction(writes=True) as session:
+    with opened.registry.writing() as session:
         record(session, "operator:bob", "rollout.pause", subject, {}, utc_now())
     opened.close()
 

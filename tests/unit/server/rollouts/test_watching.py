@@ -21,6 +21,7 @@ from server.rollouts.rollout import Rollout
 from server.rollouts.states import State
 from server.rollouts.watching import watch
 from tests.integration.served_home import home_with
+from tests.unit.server.check_ins import record
 from tests.unit.server.values import TIME
 
 ROOT = Path(__file__).parents[4]
@@ -80,7 +81,7 @@ def test_what_a_device_says_neither_colours_nor_breaks_lines(
     home.registry.enroll(Device("one", "digits", "", TIME, TIME))
     home.registry.rollouts.create(replace(made, rollout_id="other", state=State.FINISHED))
     attempt = Attempt("first", "one", 0, 1, AttemptState.PLANNED, TIME, "other")
-    home.registry.check_in("one", 0, attempt, TIME)
+    record(home.registry, "one", 0, attempt, TIME)
     code = "\x1b[31m[red]\nBAD[/]"
     home.registry.report(Report("one", "first", 1, Outcome.FAILED, code, 0, 0, 0), TIME)
     piped, drawn = StringIO(), StringIO()
