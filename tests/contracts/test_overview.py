@@ -120,7 +120,7 @@ def test_budgets_are_a_devices_own_or_those_of_its_rollout(
     assert overview.spending.limited == DEVICES
     own = len([number for number in range(DEVICES) if number % 40 == 3])
     assert overview.spending.budget_bytes == own * 300_000 + (DEVICES - own) * 400_000
-    home.registry.rollouts.set_up(Member("device-0000"), 7)
+    home.registry.rollouts.set_up(Member("device-0000"), 7, TIME)
     found = overview_of(home, TIME).spending
     assert found.budget_bytes == overview.spending.budget_bytes - 400_000 + 7
     shares = [line.share or 0 for line in found.nearest.items]
