@@ -7,6 +7,7 @@
     home        one folder with both
     publishing  how a generation comes to exist
     devices     enrolment, check-in, reports: decisions of the planner put into effect
+    overview    the fleet at a glance, as values; web shows them in a browser
     service     the gRPC border; serving starts and stops it; cli is `ota-server`
 
 Not for: training, which lives in server.training and runs in a process of its own. The serving

@@ -3,18 +3,17 @@
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 from diffcodec import Layout, parse_size
 from diffcodec.errors import CodecError
 from diffcodec.weights import read_weights
+from server.clock import utc_now
 from server.commands import device, keys, operator, rollout, tls
 from server.commands.audit import audit
 from server.commands.options import (
@@ -33,10 +32,12 @@ from server.identity.authority import CREDENTIAL_NAME
 from server.identity.keys import Policy
 from server.limits.settings import Limits
 from server.observability.logs import LogFormat, LogLevel, configure
+from server.overview import overview_of
+from server.overview.content import content_of
+from server.overview.terminal import print_overview
 from server.publishing import diff_from_head, layout_after, publish, require_model_name
 from server.serving import RunningServer, serve_until_signal
 from server.signing.roles import OFFLINE
-from server.status import ModelStatus, status_of
 from server.training.cli import train
 from server.training.errors import TrainingError
 from speech.errors import SpeechError
@@ -111,6 +112,14 @@ def serve(
         str,
         typer.Option(metavar="HOST:PORT", help="0.0.0.0 for all; port 0: any."),
     ],
+    page: Annotated[
+        str | None,
+        typer.Option(
+            "--page",
+            metavar="[HOST:]PORT",
+            help="Also serve a read-only page for operators there; a port alone: of 127.0.0.1.",
+        ),
+    ] = None,
     database: DatabaseOption = None,
     store: StoreOption = None,
     metrics: Annotated[
@@ -133,14 +142,12 @@ def serve(
 
     Example: ota-server serve srv --listen 127.0.0.1:50051
 
-    Example: ota-server serve srv --listen 0.0.0.0:50051 --metrics 9464 --log-format json
+    Example: ota-server serve srv --listen 0.0.0.0:50051 --page 8080 --metrics 9464 --log-format json
     """
     limits = Limits.of(limit or ())
     configure(log_format, log_level)
     with open_home(home, database, store) as opened:
-        asyncio.run(
-            serve_until_signal(opened, listen, _announce, limits=limits, metrics_at=metrics)
-        )
+        asyncio.run(_serve(opened, listen, page, limits, metrics))
 
 
 @app.command("publish")
@@ -217,20 +224,16 @@ def status(
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
-    """List models, generations, bytes, and which devices run what.
+    """Show how the fleet does: devices, rollouts, bytes, failures, signatures.
 
     Example: ota-server status srv --json
     """
     with open_home(home, database, store) as opened:
-        models = status_of(opened)
+        overview = overview_of(opened, utc_now())
     if as_json:
-        print(json.dumps({"models": [asdict(model) for model in models]}, indent=2))
-        return
-    console = Console()
-    for model in models:
-        _print_model(console, model)
-    if not models:
-        console.print("no models yet")
+        print(json.dumps(content_of(overview), indent=2))
+    else:
+        print_overview(Console(), overview)
 
 
 # Imports torch when it runs, not before: a machine that only serves need not have it.
@@ -257,10 +260,29 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _announce(server: RunningServer) -> None:
-    print(f"listening on {server.address}", flush=True)
-    if server.metrics is not None:
-        print(f"metrics on http://{server.metrics}/metrics", flush=True)
+async def _serve(
+    home: ServerHome, listen: str, page: str | None, limits: Limits, metrics: str | None
+) -> None:
+    """The page is there before the first call and after the last one, to see both."""
+    async with _page(home, page) as url:
+
+        def announce(server: RunningServer) -> None:
+            print(f"listening on {server.address}", flush=True)
+            if server.metrics is not None:
+                print(f"metrics on http://{server.metrics}/metrics", flush=True)
+            if url is not None:
+                print(f"page on {url}", flush=True)
+
+        await serve_until_signal(home, listen, announce, limits=limits, metrics_at=metrics)
+
+
+def _page(home: ServerHome, listen: str | None) -> AbstractAsyncContextManager[str | None]:
+    if listen is None:
+        return nullcontext()
+    # What only the page needs is imported where there is one.
+    from server.web.serving import serving_page
+
+    return serving_page(home, listen)
 
 
 def _parse_budget(budget: str | None, weights: Path) -> int | None:
@@ -310,31 +332,6 @@ def _print_published(
     print(f"digest     {generation.digest.hex()}")
     print(f"bytes      {diff_bytes}")
     print(f"ratio      {ratio:.1f}")
-
-
-def _print_model(console: Console, model: ModelStatus) -> None:
-    update, snapshot = (Column(header, no_wrap=True) for header in ("update", "snapshot"))
-    table = Table("generation", "digest", update, snapshot, "devices", "published")
-    table.title = f"{model.model}: head {model.head}"
-    attempts = ", ".join(f"{n} {state}" for state, n in model.attempts.items())
-    table.caption = f"{model.devices_without_model} devices without a model" + (
-        f"; attempts: {attempts}" if attempts else ""
-    )
-    for row in model.generations:
-        table.add_row(
-            str(row.number),
-            row.digest[:8],
-            _sizes(row.updates),
-            _sizes(row.snapshots),
-            str(row.devices),
-            row.published_at[:16].replace("T", " "),
-        )
-    console.print(table)
-
-
-def _sizes(files: Mapping[str, int]) -> str:
-    """One line for each coder."""
-    return "\n".join(f"{coder} {length:,} B" for coder, length in files.items()) or "-"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """`ota-server rollout ...`, and `ota-server rollback`."""
 
 import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 
 from diffcodec import parse_size
 from server.clock import utc_now
@@ -33,8 +31,8 @@ from server.rollouts.notation import (
 from server.rollouts.report import Report, as_json, as_page, as_table, report_of
 from server.rollouts.rollout import LARGEST_NUMBER, Channel, OnFailure, Policy, Rollout
 from server.rollouts.undoing import roll_back
+from server.rollouts.watching import watch
 
-REFRESH_S = 1.0
 ANY, NEVER = "any", "never"
 
 app = typer.Typer(
@@ -253,9 +251,8 @@ def status(
     with open_home(home, database, store) as opened:
         found = opened.registry.rollouts.find(rollout)
         if is_watched:
-            _watch(opened.registry, found.rollout_id)
-        else:
-            _print(report_of(opened.registry, found), as_json_)
+            raise typer.Exit(watch(opened.registry, found.rollout_id, Console()))
+        _print(report_of(opened.registry, found), as_json_)
 
 
 @app.command("list")
@@ -331,16 +328,4 @@ def _print(report: Report, is_json: bool) -> None:
     if is_json:
         print(json.dumps(as_json(report), indent=2))
     else:
-        Console().print(as_page(report))
-
-
-def _watch(registry: Registry, rollout_id: str) -> None:
-    """Show a table until nothing changes by itself any more."""
-    console = Console()
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            rollout = registry.rollouts.find(rollout_id)
-            live.update(as_page(report_of(registry, rollout)), refresh=True)
-            if rollout.state.is_final:
-                return
-            time.sleep(REFRESH_S)
+        Console().print(as_page(report, utc_now()))

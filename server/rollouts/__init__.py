@@ -17,7 +17,8 @@ A rollout goes on
     ticking      what servers do by themselves, every one of them: start, advance, pause, end, undo
     evaluation   what should become of a rollout now (pure)
     undoing      a generation that carries old weights
-    report       how far it is, for people and programs
+    report, watching   how far it is, for people and programs, once and until it has ended
+    outlook      what it waits for next (pure)
 
 Not for: the rows, which are in server.registry.rollouts, nor the commands, in server.commands. A
 rollout is changed only by compare-and-swap of its version, so any number of servers may tick over

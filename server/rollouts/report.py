@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from rich.markup import escape
 from rich.table import Table
 
 from server.registry import Registry
-from server.rollouts.rollout import Counts, Rollout
+from server.rollouts.outlook import Outlook, outlook_of
+from server.rollouts.rollout import Counts, OnFailure, Rollout
 from server.rollouts.states import State
+from server.wording import duration, minute, number_of, printable, size
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,16 @@ class Report:
     counts: Counts
     failures: dict[str, int]
     undone_by: str | None
+
+    @property
+    def outlook(self) -> Outlook:
+        """What it waits for next."""
+        return outlook_of(self.rollout, self.counts, self.undone_by)
+
+    @property
+    def on_target(self) -> int:
+        """Devices of the phases so far that run the target, or a newer generation."""
+        return self.rollout.progress.already + self.counts.on_target
 
 
 def report_of(registry: Registry, rollout: Rollout) -> Report:
@@ -47,7 +60,7 @@ def as_json(report: Report) -> dict[str, object]:
         "phase": progress.phase + 1 if _has_begun(rollout) else None,
         "phases": [str(phase) for phase in rollout.phases],
         "phase_devices": progress.devices,
-        "on_target": progress.already + counts.on_target,
+        "on_target": report.on_target,
         "succeeded": counts.succeeded,
         "failed": counts.failed,
         "in_flight": counts.in_flight,
@@ -56,6 +69,13 @@ def as_json(report: Report) -> dict[str, object]:
         "only_from": rollout.only_from,
         "undoes": rollout.undoes,
         "undone_by": report.undone_by,
+        "waits_for": {
+            "text": report.outlook.text,
+            "until": _time(report.outlook.until),
+            "devices_to_go": report.outlook.devices_to_go,
+            "failures_to_pause": report.outlook.failures_to_pause,
+            "needs_operator": report.outlook.needs_operator,
+        },
         "starts_at": _time(progress.starts_at),
         "entered_at": _time(progress.entered_at),
         "created_at": _time(rollout.created_at),
@@ -89,15 +109,20 @@ def as_table(reports: Iterable[Report]) -> Table:
             rollout.model,
             str(rollout.target),
             str(rollout.state),
-            _phase(rollout),
+            phase_of(rollout),
             _on_target(report),
             str(report.counts.failed),
         )
     return table
 
 
-def as_page(report: Report) -> Table:
-    """One rollout, one line a fact."""
+def as_page(report: Report, now: datetime | None = None) -> Table:
+    """One rollout, one line a fact.
+
+    Args:
+        report: What to show.
+        now: The time, to say how long it still takes until something; None: the time of it alone.
+    """
     rollout = report.rollout
     coming_from = "nothing" if rollout.base is None else f"generation {rollout.base}"
     table = Table(show_header=False)
@@ -109,27 +134,80 @@ def as_page(report: Report) -> Table:
         ("to", ", ".join([str(rollout.channel), *(f"{k}={v}" for k, v in rollout.groups)])),
         ("state", str(rollout.state)),
         ("why", _why(report)),
-        ("phase", _phase(rollout)),
+        ("phase", phase_of(rollout)),
         ("on target", _on_target(report)),
         ("failed", str(report.counts.failed)),
         ("in flight", str(report.counts.in_flight)),
+        ("rules", ", ".join(rules_of(rollout))),
+        ("waits for", waits_for(report, now)),
     ):
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     return table
 
 
+def as_line(report: Report) -> str:
+    """One rollout in one line, which changes when something happens."""
+    counts, text = report.counts, report.outlook.text
+    parts = [
+        f"{report.rollout.state}, phase {phase_of(report.rollout)}",
+        f"{_on_target(report)} on target, {counts.failed} failed, {counts.in_flight} in flight",
+        _why(report),
+        f"waits for {text}" if text else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def rules_of(rollout: Rollout) -> list[str]:
+    """The rules that a rollout is judged and held back by, each in a few words."""
+    policy = rollout.policy
+    rules = [
+        f"{policy.success_threshold * 100:g} % must run it",
+        f"pauses at over {policy.failure_threshold * 100:g} % failed",
+        f"judged from {number_of(policy.minimum_sample, 'device')} on",
+    ]
+    if policy.soak:
+        rules.append(f"soaks for {duration(policy.soak)}")
+    if policy.maximum_in_flight is not None:
+        rules.append(f"at most {policy.maximum_in_flight:,} at a time")
+    if policy.windows:
+        rules.append(f"only {', '.join(map(str, policy.windows))}")
+    if policy.metered_bytes is not None:
+        rules.append(f"on metered links {size(policy.metered_bytes)} at most")
+    if policy.monthly_bytes is not None:
+        rules.append(f"{size(policy.monthly_bytes)} a device and month")
+    if policy.on_failure is OnFailure.ROLLBACK:
+        rules.append("taken back if it fails")
+    return rules
+
+
+def waits_for(report: Report, now: datetime | None = None) -> str:
+    """What comes next and when, for people; empty where nothing does."""
+    outlook = report.outlook
+    text = outlook.text
+    if outlook.until is not None:
+        text += f", {minute(outlook.until)} UTC"
+        if now is not None:
+            left = outlook.until - now
+            text += f" (in {duration(left)})" if left.total_seconds() > 0 else " (now)"
+    if outlook.failures_to_pause is not None:
+        text += f"; {number_of(outlook.failures_to_pause, 'more failure')} would pause it"
+    return text
+
+
 def _on_target(report: Report) -> str:
-    progress = report.rollout.progress
-    return f"{progress.already + report.counts.on_target} of {progress.devices}"
+    return f"{report.on_target} of {report.rollout.progress.devices}"
 
 
 def _why(report: Report) -> str:
     codes = ", ".join(f"{n} {code or 'without a code'}" for code, n in report.failures.items())
     undone = f"taken back by {report.undone_by}" if report.undone_by else ""
-    return "; ".join(part for part in (report.rollout.progress.reason, codes, undone) if part)
+    # Codes come from devices.
+    parts = (report.rollout.progress.reason, printable(codes), undone)
+    return "; ".join(part for part in parts if part)
 
 
-def _phase(rollout: Rollout) -> str:
+def phase_of(rollout: Rollout) -> str:
+    """The current phase among all of them; all, before the first has begun."""
     if not _has_begun(rollout):
         return " ".join(map(str, rollout.phases))
     return f"{rollout.progress.phase + 1}/{len(rollout.phases)} ({rollout.phase})"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,6 +17,8 @@ from simulator.report.report import Report, make_report
 from simulator.report.rows import Row, read_rows, write_rows
 
 PAGE = "report.html"
+LOOK = resources.files("server.web") / "static" / "look.css"
+"""What this page and the operator's page look like; here it is part of the one file."""
 
 
 def write_report(
@@ -79,6 +82,7 @@ def render(report: Report) -> str:
         columns=columns,
         lines=table.printed(report, columns),
         zip=zip,
+        look=Markup(LOOK.read_text(encoding="utf-8")),  # noqa: S704 - written by us
         score_plot=Markup(plots.score_plot(report)),  # noqa: S704 - drawn by us
         bytes_plot=Markup(plots.bytes_plot(report)),  # noqa: S704 - drawn by us
     )
