@@ -142,7 +142,7 @@ def serve(
 
     Example: ota-server serve srv --listen 127.0.0.1:50051
 
-    Example: ota-server serve srv --listen 0.0.0.0:50051 --page 8080 --metrics 9464 --log-format json
+    Example: ota-server serve srv --listen 0.0.0.0:50051 --page 8080 --metrics 9464
     """
     limits = Limits.of(limit or ())
     configure(log_format, log_level)

@@ -6,12 +6,18 @@
 Whatever a device sends may come to stand in a message; it cannot begin a line of its own.
 """
 
+import atexit
 import json
 import logging
 import re
 import sys
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
+from queue import Full, Queue
+from threading import Thread
+from typing import TextIO
 
 from server.observability.fields import noted
 
@@ -32,6 +38,7 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+MOST_WAITING = 10_000
 PLAIN = re.compile(r"[\w.:/+%\[\]-]+", re.ASCII)
 QUIET = ("alembic", "asyncio", "tuf", "securesystemslib")
 """What others write below a warning says nothing to an operator."""
@@ -41,12 +48,65 @@ def configure(
     format: LogFormat = LogFormat.TEXT,  # noqa: A002 - the word of the option
     level: LogLevel = LogLevel.INFO,
 ) -> None:
-    """Write this process's log to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Write this process's log to stderr, without waiting for whoever reads it."""
+    handler = Unhurried(sys.stderr)
     handler.setFormatter(JsonLines() if format is LogFormat.JSON else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class Unhurried(logging.Handler):
+    """Writes lines from a thread of its own: a log that nobody reads must hold up no call.
+
+    Lines are made where they arise, where it is known what they are about. What does not fit
+    while nobody reads is lost, and how much that was is the first line afterwards.
+
+    Args:
+        stream: Where to.
+        most: Lines that may wait.
+    """
+
+    def __init__(self, stream: TextIO, most: int = MOST_WAITING) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: Queue[str] = Queue(most)
+        self._lost = 0
+        Thread(target=self._write, name="log", daemon=True).start()
+        atexit.register(self.drain)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a line over."""
+        try:
+            line = self.format(record)
+            if self._lost and not self._lines.full():
+                lost, self._lost = self._lost, 0
+                self._lines.put_nowait(self.format(_loss(lost)))
+            self._lines.put_nowait(line)
+        except Full:
+            self._lost += 1
+        except Exception:  # of the arguments; logging's own handlers do the same
+            self.handleError(record)
+
+    def drain(self, patience_s: float = 1.0) -> None:
+        """Wait until all is written, for as long as there is hope."""
+        deadline = time.monotonic() + patience_s
+        while self._lines.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            with suppress(OSError, ValueError):  # a stream that is gone or closed
+                self._stream.write(f"{line}\n")
+                self._stream.flush()
+            self._lines.task_done()
+
+
+def _loss(lines: int) -> logging.LogRecord:
+    logger = logging.getLogger(__name__)
+    message = "%d lines were lost: nobody read the log"
+    return logger.makeRecord(__name__, logging.WARNING, __file__, 0, message, (lines,), None)
 
 
 class TextLines(logging.Formatter):

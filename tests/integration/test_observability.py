@@ -33,6 +33,7 @@ from server.identity.certificates import new_key
 from server.observability.census import KEEP_S
 from tests import fleet
 from tests.integration.served_home import home_with
+from tests.integration.server_process import server_process
 from tests.unit.server.values import generation
 
 ROOT = Path(__file__).parents[2]
@@ -284,3 +285,19 @@ def test_a_port_of_metrics_that_is_taken_is_refused(home: ServerHome) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert "Address already in use" in failed_start(home, "--metrics", port)
+
+
+def test_a_server_whose_log_nobody_reads_goes_on(tmp_path: Path) -> None:
+    home = home_with(tmp_path / "srv", generations=1)
+    _, credential = fleet.enrolled(home, model="digits")
+    home.close()
+    # A pipe holds 64 KiB, and every call is some lines of more than a hundred bytes.
+    with server_process(home.folder, "--limit", "calls-at-once=2000") as (process, address):
+        with grpc.secure_channel(address, credential.for_channel()) as channel:
+            stub = device_pb2_grpc.DeviceServiceStub(channel)
+            for _ in range(1000):
+                answer = stub.CheckIn(device_pb2.CheckInRequest(), timeout=TIMEOUT_S)
+                assert answer.head == 0
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=TIMEOUT_S)
+        assert len(log) > 2**16

@@ -1,6 +1,7 @@
 """Log lines, counts that keep few labels, and readiness."""
 
 import asyncio
+import io
 import json
 import logging
 import re
@@ -27,7 +28,7 @@ from server.observability.census import (
 )
 from server.observability.endpoint import Readiness
 from server.observability.fields import about, begin, note, noted
-from server.observability.logs import JsonLines, TextLines
+from server.observability.logs import JsonLines, TextLines, Unhurried
 from server.observability.metrics import OF_THE_PROCESS, Metrics
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "monitoring.md"
@@ -39,6 +40,35 @@ def line(message: str, *arguments: object, **extra: object) -> logging.LogRecord
 
 
 # ---- lines
+
+
+class Sluggish(io.StringIO):
+    """A stream whose reader sleeps until told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.awake = threading.Event()
+
+    def write(self, text: str) -> int:
+        assert self.awake.wait(30)
+        return super().write(text)
+
+
+def test_a_log_that_nobody_reads_holds_up_nobody_and_says_what_was_lost() -> None:
+    stream = Sluggish()
+    handler = Unhurried(stream, most=5)
+    handler.setFormatter(TextLines())
+    for number in range(100):
+        handler.emit(line("line %d", number))
+    stream.awake.set()
+    handler.drain(patience_s=30)
+    handler.emit(line("the last"))
+    handler.drain(patience_s=30)
+    written = stream.getvalue().splitlines()
+    kept = [text for text in written if " line " in text]
+    assert 5 <= len(kept) <= 6
+    assert f"{100 - len(kept)} lines were lost" in written[-2]
+    assert written[-1].endswith("the last")
 
 
 def test_a_line_for_people_ends_with_what_is_noted_of_the_work() -> None:
