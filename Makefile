@@ -63,10 +63,12 @@ check: $(INSTALLED) ## Lint, format, types, import rules, protos
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/python -m protos.generate --check
+	$(BIN)/python -m protos.reference --check
 
 .PHONY: protos
-protos: $(INSTALLED) ## Generate the Python code of protos/ota/v1
+protos: $(INSTALLED) ## Generate the Python code and the reference of protos/ota/v1
 	$(BIN)/python -m protos.generate
+	$(BIN)/python -m protos.reference
 
 .PHONY: vectors
 vectors: $(INSTALLED) ## Write the golden files of tests/vectors again

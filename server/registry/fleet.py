@@ -9,13 +9,14 @@ device in service, the others are bounded or grouped.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import datetime
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from server.domain import OPEN_STATES, AttemptState
 from server.registry.audit import AuditEntry, AuditRow
+from server.registry.members import month_of
 from server.registry.rollout_rows import DeviceSettingRow, MonthlyBytesRow
 from server.registry.rows import AttemptRow, DeviceRow
 from server.registry.transactions import Transactions
@@ -163,11 +164,6 @@ class FleetRecords:
                 )
                 for row in session.scalars(newest)
             )
-
-
-def month_of(now: datetime) -> date:
-    """The month in which bytes are counted, by its first day, in UTC."""
-    return now.astimezone(UTC).date().replace(day=1)
 
 
 def _last_failures(session: Session) -> dict[str, LastFailure]:

@@ -56,7 +56,8 @@ class ContentServiceServicer:
     """
 
     def ReadBlob(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A blob, or a range of it; one that a generation, a diff or a manifest names.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -37,6 +37,7 @@ class ContentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ContentServiceAsyncStub: ...
     ReadBlob: _grpc.UnaryStreamMultiCallable[_content_pb2.ReadBlobRequest, _content_pb2.ReadBlobResponse]
+    """A blob, or a range of it; one that a generation, a diff or a manifest names."""
     ReadMetadata: _grpc.UnaryStreamMultiCallable[_content_pb2.ReadMetadataRequest, _content_pb2.ReadMetadataResponse]
     """A file of TUF metadata: signed JSON."""
 
@@ -49,6 +50,7 @@ class ContentServiceAsyncStub(ContentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReadBlob: _aio.UnaryStreamMultiCallable[_content_pb2.ReadBlobRequest, _content_pb2.ReadBlobResponse]  # type: ignore[assignment]
+    """A blob, or a range of it; one that a generation, a diff or a manifest names."""
     ReadMetadata: _aio.UnaryStreamMultiCallable[_content_pb2.ReadMetadataRequest, _content_pb2.ReadMetadataResponse]  # type: ignore[assignment]
     """A file of TUF metadata: signed JSON."""
 
@@ -63,7 +65,8 @@ class ContentServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _content_pb2.ReadBlobRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_content_pb2.ReadBlobResponse], _abc.AsyncIterator[_content_pb2.ReadBlobResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_content_pb2.ReadBlobResponse], _abc.AsyncIterator[_content_pb2.ReadBlobResponse]]:
+        """A blob, or a range of it; one that a generation, a diff or a manifest names."""
 
     @_abc_1.abstractmethod
     def ReadMetadata(

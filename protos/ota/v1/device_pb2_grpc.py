@@ -60,13 +60,15 @@ class DeviceServiceServicer:
     """
 
     def CheckIn(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What the device should do now. It gives up what it was told before.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Report(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """How an attempt goes. Repeated until it is answered; a repetition has no effect.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -39,7 +39,9 @@ class DeviceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DeviceServiceAsyncStub: ...
     CheckIn: _grpc.UnaryUnaryMultiCallable[_device_pb2.CheckInRequest, _device_pb2.CheckInResponse]
+    """What the device should do now. It gives up what it was told before."""
     Report: _grpc.UnaryUnaryMultiCallable[_device_pb2.ReportRequest, _device_pb2.ReportResponse]
+    """How an attempt goes. Repeated until it is answered; a repetition has no effect."""
 
 @_typing.type_check_only
 class DeviceServiceAsyncStub(DeviceServiceStub):
@@ -52,7 +54,9 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CheckIn: _aio.UnaryUnaryMultiCallable[_device_pb2.CheckInRequest, _device_pb2.CheckInResponse]  # type: ignore[assignment]
+    """What the device should do now. It gives up what it was told before."""
     Report: _aio.UnaryUnaryMultiCallable[_device_pb2.ReportRequest, _device_pb2.ReportResponse]  # type: ignore[assignment]
+    """How an attempt goes. Repeated until it is answered; a repetition has no effect."""
 
 class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Errors: UNAUTHENTICATED (the certificate's key is unknown here), PERMISSION_DENIED (revoked,
@@ -67,13 +71,15 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _device_pb2.CheckInRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_device_pb2.CheckInResponse, _abc.Awaitable[_device_pb2.CheckInResponse]]: ...
+    ) -> _typing.Union[_device_pb2.CheckInResponse, _abc.Awaitable[_device_pb2.CheckInResponse]]:
+        """What the device should do now. It gives up what it was told before."""
 
     @_abc_1.abstractmethod
     def Report(
         self,
         request: _device_pb2.ReportRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_device_pb2.ReportResponse, _abc.Awaitable[_device_pb2.ReportResponse]]: ...
+    ) -> _typing.Union[_device_pb2.ReportResponse, _abc.Awaitable[_device_pb2.ReportResponse]]:
+        """How an attempt goes. Repeated until it is answered; a repetition has no effect."""
 
 def add_DeviceServiceServicer_to_server(servicer: DeviceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
