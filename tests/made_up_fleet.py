@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from server.clock import month_of
 from server.domain import AttemptState, Device
 from server.home import ServerHome
 from server.registry import Registry
 from server.registry.audit import record
-from server.registry.fleet import month_of
 from server.registry.identities import Identities
 from server.registry.rollout_rows import DeviceSettingRow, MonthlyBytesRow
 from server.registry.rows import AttemptRow, DeviceRow

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from server.clock import month_of
 from server.identity.keys import DeviceKey
 from server.overview.values import (
     Bounded,
@@ -25,7 +26,7 @@ from server.overview.values import (
     WaitingKey,
 )
 from server.registry.audit import AuditEntry
-from server.registry.fleet import DeviceFacts, FailureFacts, month_of
+from server.registry.fleet import DeviceFacts, FailureFacts
 from server.rollouts.pacing import AT_MOST
 from server.rollouts.population import reaches
 from server.rollouts.report import Report

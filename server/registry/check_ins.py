@@ -15,10 +15,11 @@ from datetime import datetime
 from sqlalchemy import bindparam, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from server.clock import month_of
 from server.domain import Attempt, AttemptState, EndCode, Generation, Step
 from server.registry.attempts import IS_OPEN, end_open, tries
 from server.registry.generations import generations_of, steps_of
-from server.registry.members import attributes_by_device, month_of
+from server.registry.members import attributes_by_device
 from server.registry.rollout_rows import DeviceSettingRow, MonthlyBytesRow, RolloutRow
 from server.registry.rollout_values import OLDEST_FIRST, rollouts_of
 from server.registry.rows import AttemptRow, DeviceRow, GenerationRow, StepRow

@@ -14,9 +14,9 @@ from datetime import datetime
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from server.clock import month_of
 from server.domain import OPEN_STATES, AttemptState
 from server.registry.audit import AuditEntry, AuditRow
-from server.registry.members import month_of
 from server.registry.rollout_rows import DeviceSettingRow, MonthlyBytesRow
 from server.registry.rows import AttemptRow, DeviceRow
 from server.registry.transactions import Transactions

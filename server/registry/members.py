@@ -5,11 +5,12 @@ Functions over a session, for transactions of rollouts and of devices.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from server.clock import month_of
 from server.domain import Report
 from server.errors import NotFoundError
 from server.registry.inserts import insert
@@ -83,8 +84,3 @@ def add_bytes(session: Session, report: Report, now: datetime) -> None:
             set_={"bytes_spent": MonthlyBytesRow.bytes_spent + more},
         )
     )
-
-
-def month_of(now: datetime) -> date:
-    """The first day of the month, in UTC, that bytes are counted in."""
-    return now.astimezone(UTC).date().replace(day=1)
