@@ -19,6 +19,7 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--database",
+        envvar="OTA_DATABASE",
         metavar="URL",
         help="sqlite:///PATH or postgresql://..., else HOME/registry.db.",
     ),
@@ -27,6 +28,7 @@ StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
+        envvar="OTA_STORE",
         metavar="URL",
         help="Folder, file:///PATH or s3://BUCKET/PREFIX, else HOME/artifacts.",
     ),
