@@ -18,6 +18,7 @@ from diffcodec.errors import CodecError
 from diffcodec.weights import read_weights
 from server.commands import device, keys, operator, rollout, tls
 from server.commands.audit import audit
+from server.commands.collect import collect
 from server.commands.options import (
     DatabaseOption,
     HomeArgument,
@@ -224,6 +225,7 @@ app.add_typer(operator.app, name="operator")
 app.add_typer(tls.app, name="tls")
 app.add_typer(keys.app, name="keys")
 app.command()(audit)
+app.command()(collect)
 
 
 def main() -> None:

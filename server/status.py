@@ -13,15 +13,16 @@ class GenerationStatus:
     """One generation.
 
     `update_bytes` is the smallest diff from the generation before it, None for the first or where
-    there is only a snapshot; `snapshot_bytes` is the smallest snapshot. `updates` and `snapshots`
-    say the same by coder: `fast` is what every device takes, `max` what some take instead.
+    there is only a snapshot; `snapshot_bytes` is the smallest snapshot, None once it was collected.
+    `updates` and `snapshots` say the same by coder: `fast` is what every device takes, `max` what
+    some take instead.
     """
 
     number: int
     parent: int | None
     digest: str
     update_bytes: int | None
-    snapshot_bytes: int
+    snapshot_bytes: int | None
     updates: dict[str, int]
     snapshots: dict[str, int]
     devices: int
@@ -66,7 +67,7 @@ def _generation_status(
         parent=generation.parent,
         digest=generation.digest.hex(),
         update_bytes=min(updates.values(), default=None),
-        snapshot_bytes=min(snapshots.values()),
+        snapshot_bytes=min(snapshots.values(), default=None),
         updates=updates,
         snapshots=snapshots,
         devices=devices,
