@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from diffcodec import Layout, parse_size
 from diffcodec.errors import CodecError
 from diffcodec.weights import read_weights
+from server.clock import utc_now
 from server.commands import device, keys, operator, rollout, tls
 from server.commands.audit import audit
 from server.commands.collect import collect
@@ -34,9 +35,10 @@ from server.home import ServerHome
 from server.identity.authority import CREDENTIAL_NAME
 from server.identity.keys import Policy
 from server.publishing import diff_from_head, layout_after, publish, require_model_name
+from server.roll_ups import LEAST_DEVICES
 from server.serving import ListenAddress, serve_until_signal
 from server.signing.roles import OFFLINE
-from server.status import ModelStatus, status_of
+from server.status import ModelStatus, disk_status_of, status_of
 from server.training.cli import train
 from server.training.errors import TrainingError
 from speech.errors import SpeechError
@@ -111,6 +113,15 @@ def serve(
         str,
         typer.Option(metavar="HOST:PORT", help="0.0.0.0 for all; port 0: any."),
     ],
+    roll_ups: Annotated[
+        int,
+        typer.Option(
+            "--roll-ups",
+            metavar="N",
+            min=0,
+            help="Roll chains up where N devices are far behind; 0: never.",
+        ),
+    ] = LEAST_DEVICES,
     database: DatabaseOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -123,7 +134,7 @@ def serve(
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with open_home(home, database, store) as opened:
-        asyncio.run(serve_until_signal(opened, listen, _announce))
+        asyncio.run(serve_until_signal(opened, listen, _announce, roll_ups or None))
 
 
 @app.command("publish")
@@ -206,14 +217,21 @@ def status(
     """
     with open_home(home, database, store) as opened:
         models = status_of(opened)
+        disk = disk_status_of(opened, utc_now())
     if as_json:
-        print(json.dumps({"models": [asdict(model) for model in models]}, indent=2))
+        facts = {"models": [asdict(model) for model in models], "artifacts": asdict(disk)}
+        print(json.dumps(facts, indent=2))
         return
     console = Console()
     for model in models:
         _print_model(console, model)
     if not models:
         console.print("no models yet")
+    if disk.files:
+        print(
+            f"artifacts: {disk.files} files, {disk.bytes:,} B; "
+            f"`collect` would free {disk.collectable_bytes:,} B"
+        )
 
 
 # Imports torch when it runs, not before: a machine that only serves need not have it.

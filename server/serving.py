@@ -17,6 +17,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -39,6 +40,7 @@ from server.identity.gate import Gate
 from server.identity.operator_service import OperatorService
 from server.identity.service import EnrollmentService
 from server.registry.audit import SERVER
+from server.roll_ups import LEAST_DEVICES, keep_rolling_up
 from server.rollouts.ticking import keep_ticking
 from server.service import ContentService, DeviceService
 from server.signing.online import OnlineSigner
@@ -141,24 +143,37 @@ async def start(home: ServerHome, listen: str) -> RunningServer:
 
 @asynccontextmanager
 async def serving(
-    home: ServerHome, listen: str, grace_s: float = GRACE_S
+    home: ServerHome,
+    listen: str,
+    grace_s: float = GRACE_S,
+    roll_ups_for: int | None = LEAST_DEVICES,
 ) -> AsyncIterator[RunningServer]:
-    """Serve a home, and let its rollouts go on, for as long as the block runs."""
+    """Serve a home, and let its rollouts go on, for as long as the block runs.
+
+    Chains are rolled up where so many devices need one; None: never.
+    """
     home = home.acting_as(SERVER)
     server = await start(home, listen)
     stopped = asyncio.Event()
     spread = random.SystemRandom()
-    ticking = asyncio.create_task(keep_ticking(home, stopped, lambda: spread.uniform(0.5, 1.5)))
+    around_one = partial(spread.uniform, 0.5, 1.5)
+    tasks = [asyncio.create_task(keep_ticking(home, stopped, around_one))]
+    if roll_ups_for is not None:
+        rolling_up = keep_rolling_up(home, stopped, around_one, roll_ups_for)
+        tasks.append(asyncio.create_task(rolling_up))
     try:
         yield server
     finally:
         await server.stop(grace_s)
         stopped.set()
-        await ticking
+        await asyncio.gather(*tasks)
 
 
 async def serve_until_signal(
-    home: ServerHome, listen: str, announce: Callable[[ListenAddress], None]
+    home: ServerHome,
+    listen: str,
+    announce: Callable[[ListenAddress], None],
+    roll_ups_for: int | None = LEAST_DEVICES,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -166,12 +181,13 @@ async def serve_until_signal(
         home: An open home.
         listen: HOST:PORT.
         announce: Called once, with the real address, when calls are taken.
+        roll_ups_for: As for `serving`.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with serving(home, listen) as server:
+    async with serving(home, listen, roll_ups_for=roll_ups_for) as server:
         announce(server.address)
         await stopped.wait()
 

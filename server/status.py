@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from diffcodec import Coder
+from server.collecting.collection import collect
 from server.domain import EVERY_DEVICE, Generation, Step
 from server.home import ServerHome
 
@@ -38,6 +40,27 @@ class ModelStatus:
     generations: tuple[GenerationStatus, ...]
     devices_without_model: int
     attempts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class DiskStatus:
+    """What the store holds, and what a collection of the usual age would delete of it."""
+
+    files: int
+    bytes: int
+    collectable_files: int
+    collectable_bytes: int
+
+
+def disk_status_of(home: ServerHome, now: datetime) -> DiskStatus:
+    """The store of a home."""
+    verdict = collect(home, now, dry_run=True)
+    return DiskStatus(
+        files=verdict.kept_files + len(verdict.files),
+        bytes=verdict.kept_bytes + verdict.freed_bytes,
+        collectable_files=len(verdict.files),
+        collectable_bytes=verdict.freed_bytes,
+    )
 
 
 def status_of(home: ServerHome) -> tuple[ModelStatus, ...]:

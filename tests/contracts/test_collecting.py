@@ -39,7 +39,7 @@ def home(database_url: str, store_url: str, tmp_path: Path) -> Iterator[ServerHo
     """Six generations, a device at 1 and one at 5."""
     made = ServerHome.create(tmp_path / "srv", database=database_url, store=store_url)
     publish(made, "digits", snapshot(weights(0)), graph=b"graph", card=CARD)
-    for number in range(5):
+    for _ in range(5):
         publish_next(made)
     now = utc_now()
     made.registry.enroll(Device("old", "digits", "", now, now, installed=1))
@@ -107,7 +107,7 @@ def test_what_nobody_needs_is_gone_and_every_device_still_finds_its_way(home: Se
     verdict = collected(home)
     assert verdict.files == would.files
     assert before - names(home) == {one.file.sha256 for one in verdict.files}
-    assert verdict.freed_bytes > 4 * 60_000
+    assert verdict.freed_bytes > 200_000
     assert {(None, 0), (None, 2), (None, 3), (None, 4), (0, 1)}.isdisjoint(ends(home))
     assert plan_of(home, "old", 1) == [2, 3, 4, 5]
     assert plan_of(home, "new", None) == [5]
