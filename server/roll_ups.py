@@ -19,10 +19,9 @@ from datetime import timedelta
 from diffcodec.errors import CodecError
 from server.clock import Clock, utc_now
 from server.collecting.needs import goals_of
-from server.domain import Step
-from server.errors import NoRouteError, ServerError
+from server.domain import EVERY_DEVICE, Step
+from server.errors import ServerError
 from server.home import ServerHome
-from server.planner import cheapest_route
 from server.publishing import add_direct_steps
 from server.rollouts.rollout import Rollout
 
@@ -61,24 +60,17 @@ def wanted_roll_ups(
     goals = goals_of(rollouts, offered)
     if rollouts:  # only what devices are offered now; a start looks after its own
         goals &= {rollout.target for rollout in rollouts if rollout.state.is_offering}
-    behind = [
+    # Without one diff there are several files to take, or all the weights.
+    short = {(step.base, step.target) for step in steps if step.coders <= EVERY_DEVICE}
+    done = short.union(tried)
+    wanted = [
         (number, goal)
         for number, count in devices.items()
         if number is not None and count >= least_devices
         for goal in goals
-        if number < goal and (number, goal) not in tried
+        if number < goal and (number, goal) not in done
     ]
-    wanted = [pair for pair in behind if _is_long(steps, *pair)]
     return tuple(sorted(wanted, key=lambda pair: (-devices[pair[0]], pair)))
-
-
-def _is_long(steps: Sequence[Step], base: int, target: int) -> bool:
-    """Whether devices go by several files, or by all the weights."""
-    try:
-        way = cheapest_route(steps, base, target)
-    except NoRouteError:
-        return True
-    return len(way) > 1 or way[0].is_snapshot
 
 
 def roll_up_one(

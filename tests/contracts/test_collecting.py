@@ -23,6 +23,7 @@ from server.registry.check_ins import CheckedIn
 from server.registry.identities import Identities
 from server.rollouts.undoing import roll_back
 from server.signing.releasing import revoke
+from tests.contracts.test_rollouts import rollout
 from tests.unit.server.models import CARD, snapshot, sparse, weights
 
 AT_ONCE = timedelta(0)
@@ -194,6 +195,27 @@ def test_a_check_in_sees_that_steps_were_deleted_and_that_others_came(
     assert add_direct_steps(home, "digits", 5, [2]) == number
     assert plan_of(replace(home, registry=other), "more", 2) == [5]
     other.close()
+
+
+def test_old_attempts_are_forgotten_but_for_open_ones_and_those_of_open_rollouts(
+    home: ServerHome,
+) -> None:
+    now = utc_now()
+    made = rollout(target=5, base=1)
+    home.registry.rollouts.create(made)
+    for number, of in enumerate((None, made.rollout_id, None)):
+        new = Attempt(f"{number}", "old", 1, 5, AttemptState.PLANNED, now, of)
+        home.registry.check_ins.record([CheckedIn("old", 1, new)], now)
+        home.registry.report(Report("old", f"{number}", 0, Outcome.STARTED, "", 1, 1, 0), now)
+    records = home.registry.collecting
+    assert records.forget_attempts(now, now) == 0
+    assert records.forget_attempts(later(), later()) == 1
+    with pytest.raises(NotFoundError):
+        home.registry.attempt("0")
+    assert home.registry.attempt("1").state is AttemptState.SUPERSEDED
+    assert home.registry.attempt("2").state is AttemptState.STARTED
+    entries = [e for e in Identities(home.registry).audit() if e.action == "attempts.forget"]
+    assert [entry.details["attempts"] for entry in entries] == [1]
 
 
 # ---- races

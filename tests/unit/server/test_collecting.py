@@ -52,8 +52,8 @@ def ends(steps: frozenset[Step]) -> set[tuple[int | None, int]]:
 
 
 def finished(target: int, **changes: object):
-    made = at(replace(rollout(target=target), **changes), cutoff=LARGEST_POINT)
-    return replace(made, state=State.FINISHED)
+    made = rollout(target=target, state=State.FINISHED, **changes)
+    return at(made, cutoff=LARGEST_POINT)
 
 
 def test_the_newest_generations_stay_with_the_diffs_between_them() -> None:
@@ -93,14 +93,14 @@ def test_the_newest_stays_though_it_was_revoked_and_so_does_what_is_offered_inst
 
 @pytest.mark.parametrize("state", [state for state in State if not state.is_final])
 def test_a_rollout_that_has_not_ended_keeps_target_base_and_start(state: State) -> None:
-    made = replace(rollout(target=4), base=1, only_from=2, state=state)
+    made = rollout(target=4, base=1, only_from=2, state=state)
     kept = kept_generations(line(10, rollouts=(made,)), newest=1)
     assert set(kept) == {1, 2, 4, 9}
 
 
 def test_a_failed_rollout_keeps_its_way_back() -> None:
     policy = replace(Policy(), on_failure=OnFailure.ROLLBACK)
-    failed = replace(rollout(target=8, policy=policy), base=3, state=State.PAUSED_THRESHOLD)
+    failed = rollout(target=8, base=3, policy=policy, state=State.PAUSED_THRESHOLD)
     stock = line(10, rollouts=(failed,))
     assert {3, 8} <= set(needs_of(stock, newest=1).generations)
     assert stock.generations[3].snapshot.sha256 in needs_of(stock, newest=1).blobs
