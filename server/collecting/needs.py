@@ -2,7 +2,8 @@
 
 Generations that are *kept* have their weights (a snapshot), graph, card and manifest: the newest
 ones, those that devices in service run, and those of rollouts and attempts that have not ended.
-A generation that is only passed on the way keeps its manifest, by which devices verify the way.
+A generation that is only passed on the way keeps its manifest, by which devices verify the way,
+and so do those that signed metadata lists.
 
 A diff is kept where it is on the cheapest way from a kept generation, or from nothing, to a *goal*
 (what rollouts give to devices now or may give soon); where its release came with it and both its
@@ -13,6 +14,7 @@ ends are kept; and where the plan of an open attempt may name it. What a server 
 """
 
 import heapq
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +23,7 @@ from server.domain import EVERY_DEVICE, Blob, Generation, Step
 from server.rollouts.rollout import LARGEST_POINT, Channel, Rollout
 from server.rollouts.states import State
 from server.signing.records import ManifestRecord
+from server.signing.roles import LISTED_GENERATIONS
 
 CODERS = (EVERY_DEVICE, frozenset(Coder))
 """What devices decode: some all, some only what every one does."""
@@ -88,7 +91,10 @@ def needs_of(stock: Stock, newest: int) -> Needs:
     steps |= {s for s in released if s.target in kept and (s.base is None or s.base in kept)}
     spans = {(way[0].target, way[-1].target) for way in ways}
     spans |= {(base, target) for base, target in stock.attempts if base is not None}
-    verified = set(kept).union(*(range(first, last + 1) for first, last in spans))
+    # Whatever signed metadata lists can be read, whether it is kept or not.
+    verified = {*kept, *stock.offered[-LISTED_GENERATIONS:]}.union(
+        *(range(first, last + 1) for first, last in spans)
+    )
     blobs = [step.diff for step in steps]
     for generation in stock.generations:
         if generation.number in kept:
@@ -186,11 +192,12 @@ def _onward(steps: Sequence[Step], goal: int) -> dict[int | None, Step]:
     onward: dict[int | None, Step] = {}
     # Bytes, steps, and a number that tells equal ones apart.
     frontier: list[tuple[int, int, int, Step]] = []
+    numbers = itertools.count()
 
     def explore(node: int, length: int, count: int) -> None:
         for step in leading.get(node, ()):
             if step.base not in onward and step.base != goal:
-                order = (length + step.diff.length, count + 1, len(frontier))
+                order = (length + step.diff.length, count + 1, next(numbers))
                 heapq.heappush(frontier, (*order, step))
 
     explore(goal, 0, 0)

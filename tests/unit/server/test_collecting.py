@@ -73,10 +73,16 @@ def test_a_device_far_behind_keeps_its_generation_and_its_way() -> None:
 
 
 def test_one_step_over_all_of_them_takes_the_place_of_the_chain() -> None:
-    stock = line(10, step(2, 9, 40), installed=frozenset({2}))
+    stock = line(20, step(2, 19, 40), installed=frozenset({2}))
     needs = needs_of(stock, newest=1)
-    assert ends(needs.steps) == {(None, 2), (None, 9), (2, 9)}
+    assert ends(needs.steps) == {(None, 2), (None, 19), (2, 19)}
     assert blob("manifest 5").sha256 not in needs.blobs
+
+
+def test_every_manifest_that_signed_metadata_lists_can_be_read() -> None:
+    stock = line(20, revoked=frozenset({17}))
+    kept = {n for n in range(20) if blob(f"manifest {n}").sha256 in needs_of(stock, 1).blobs}
+    assert kept == {11, 12, 13, 14, 15, 16, 18, 19}
 
 
 def test_what_was_rolled_up_goes_with_the_last_device_that_runs_its_base() -> None:
@@ -184,8 +190,8 @@ def all_of(stock: Stock) -> set[bytes]:
 
 
 def test_what_nobody_needs_is_deleted_with_what_it_was_and_why() -> None:
-    stock = line(3)
-    verdict = verdict_on([stock], all_of(stock), stored(*all_of(stock)), 1, TIME, WEEK)
+    stock = line(10)
+    verdict = verdict_on([stock], all_of(stock), stored(*all_of(stock)), 8, TIME, WEEK)
     assert [(one.what, one.reason) for one in sorted(verdict.files, key=lambda one: one.what)] == [
         ("digits: diff 0 to 1", "on no device's way"),
         ("digits: diff 1 to 2", "on no device's way"),
