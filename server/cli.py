@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from diffcodec.weights import read_weights
 from server.clock import utc_now
 from server.commands import device, keys, operator, rollout, tls
 from server.commands.audit import audit
+from server.commands.collect import collect
 from server.commands.options import (
     DatabaseOption,
     HomeArgument,
@@ -36,8 +38,10 @@ from server.overview import overview_of
 from server.overview.content import content_of
 from server.overview.terminal import print_overview
 from server.publishing import diff_from_head, layout_after, publish, require_model_name
+from server.roll_ups import LEAST_DEVICES
 from server.serving import RunningServer, serve_until_signal
 from server.signing.roles import OFFLINE
+from server.status import disk_status_of
 from server.training.cli import train
 from server.training.errors import TrainingError
 from speech.errors import SpeechError
@@ -120,6 +124,15 @@ def serve(
             help="Also serve a read-only page for operators there; a port alone: of 127.0.0.1.",
         ),
     ] = None,
+    roll_ups: Annotated[
+        int,
+        typer.Option(
+            "--roll-ups",
+            metavar="N",
+            min=0,
+            help="Roll chains up where N devices are far behind; 0: never.",
+        ),
+    ] = LEAST_DEVICES,
     database: DatabaseOption = None,
     store: StoreOption = None,
     metrics: Annotated[
@@ -147,7 +160,7 @@ def serve(
     limits = Limits.of(limit or ())
     configure(log_format, log_level)
     with open_home(home, database, store) as opened:
-        asyncio.run(_serve(opened, listen, page, limits, metrics))
+        asyncio.run(_serve(opened, listen, page, limits, metrics, roll_ups or None))
 
 
 @app.command("publish")
@@ -229,11 +242,17 @@ def status(
     Example: ota-server status srv --json
     """
     with open_home(home, database, store) as opened:
-        overview = overview_of(opened, utc_now())
+        now = utc_now()
+        overview, disk = overview_of(opened, now), disk_status_of(opened, now)
     if as_json:
-        print(json.dumps(content_of(overview), indent=2))
-    else:
-        print_overview(Console(), overview)
+        print(json.dumps({**content_of(overview), "artifacts": asdict(disk)}, indent=2))
+        return
+    print_overview(Console(), overview)
+    if disk.files:
+        print(
+            f"artifacts: {disk.files} files, {disk.bytes:,} B; "
+            f"`collect` would free {disk.collectable_bytes:,} B"
+        )
 
 
 # Imports torch when it runs, not before: a machine that only serves need not have it.
@@ -245,6 +264,7 @@ app.add_typer(operator.app, name="operator")
 app.add_typer(tls.app, name="tls")
 app.add_typer(keys.app, name="keys")
 app.command()(audit)
+app.command()(collect)
 
 
 def main() -> None:
@@ -261,7 +281,12 @@ def main() -> None:
 
 
 async def _serve(
-    home: ServerHome, listen: str, page: str | None, limits: Limits, metrics: str | None
+    home: ServerHome,
+    listen: str,
+    page: str | None,
+    limits: Limits,
+    metrics: str | None,
+    roll_ups_for: int | None,
 ) -> None:
     """The page is there before the first call and after the last one, to see both."""
     async with _page(home, page) as url:
@@ -273,7 +298,9 @@ async def _serve(
             if url is not None:
                 print(f"page on {url}", flush=True)
 
-        await serve_until_signal(home, listen, announce, limits=limits, metrics_at=metrics)
+        await serve_until_signal(
+            home, listen, announce, limits=limits, metrics_at=metrics, roll_ups_for=roll_ups_for
+        )
 
 
 def _page(home: ServerHome, listen: str | None) -> AbstractAsyncContextManager[str | None]:

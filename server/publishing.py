@@ -12,7 +12,7 @@ Not for: deciding what the weights should be (server.training, or the caller).
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import EllipsisType
 
 from diffcodec import (
@@ -27,7 +27,7 @@ from diffcodec import (
     lossless_diff,
     read_header,
 )
-from server.artifacts import read_whole
+from server.artifacts import RememberingStore, read_whole
 from server.clock import Clock, utc_now
 from server.direct import chain_between, direct_diff
 from server.domain import EVERY_DEVICE, LONGEST_NAME, Blob, Generation, Step
@@ -94,6 +94,7 @@ def publish(
         ConflictError: another generation was published meanwhile; nothing was.
         StorageError: disk or database failed; nothing was published.
     """
+    home, artifacts = _remembering(home)
     head = _require_head(home, model, expected_head)
     if head is None:
         require_model_name(model)
@@ -128,7 +129,8 @@ def publish(
     for start in direct_from:
         steps += _direct_steps(home, generation, start, result.weights, steps)
     # The registry takes the next number and no other: who built on an older head loses here.
-    home.registry.add_generation(generation, steps, _release(home, generation, steps, result))
+    release = _release(home, generation, steps, result)
+    home.registry.add_generation(generation, steps, release, artifacts.keep)
     return generation
 
 
@@ -154,6 +156,7 @@ def add_direct_steps(home: ServerHome, model: str, target: int, starts: Iterable
     wanted = [start for start in starts if start not in known]
     if not wanted:
         return 0
+    home, artifacts = _remembering(home)
     generation = home.registry.generation(model, target)
     weights = weights_of(home, model, target)
     steps: list[Step] = []
@@ -161,7 +164,7 @@ def add_direct_steps(home: ServerHome, model: str, target: int, starts: Iterable
         with suppress(LayoutError):
             steps += _direct_steps(home, generation, start, weights, ())
     for step in steps:
-        home.registry.add_step(model, step)
+        home.registry.add_step(model, step, artifacts.keep)
     return len(steps)
 
 
@@ -231,6 +234,12 @@ def layout_after(home: ServerHome, model: str, diff: bytes) -> Layout:
     if header.layout is None:
         raise PublishError("expected a snapshot with its layout, found none")
     return header.layout
+
+
+def _remembering(home: ServerHome) -> tuple[ServerHome, RememberingStore]:
+    """The same home, with a store that keeps what is put until it has a name."""
+    artifacts = RememberingStore(home.artifacts)
+    return replace(home, artifacts=artifacts), artifacts
 
 
 def _release(

@@ -17,6 +17,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -47,6 +48,7 @@ from server.observability.endpoint import Endpoint
 from server.observability.metrics import Metrics
 from server.registry.audit import SERVER
 from server.registry.identities import AUTHORITY, Identities
+from server.roll_ups import LEAST_DEVICES, keep_rolling_up
 from server.rollouts.ticking import keep_ticking, tick
 from server.service import ContentService, DeviceService
 from server.signing.online import OnlineSigner
@@ -174,6 +176,7 @@ async def serving(
     *,
     limits: Limits = DEFAULT_LIMITS,
     metrics_at: str | None = None,
+    roll_ups_for: int | None = LEAST_DEVICES,
 ) -> AsyncIterator[RunningServer]:
     """Serve a home, and let its rollouts go on, for as long as the block runs.
 
@@ -183,6 +186,7 @@ async def serving(
         grace_s: What calls under way get to end.
         limits: What the server takes.
         metrics_at: HOST:PORT of metrics over HTTP, or a port of loopback; None: no metrics.
+        roll_ups_for: Chains are rolled up where so many devices need one; None: never.
 
     Raises:
         As `start`.
@@ -195,9 +199,12 @@ async def serving(
             server = replace(server, metrics=ListenAddress(endpoint.host, endpoint.port))
         stopped = asyncio.Event()
         spread = random.SystemRandom()
-        ticking = asyncio.create_task(
-            keep_ticking(home, stopped, lambda: spread.uniform(0.5, 1.5), look=metrics.timed(tick))
-        )
+        around_one = partial(spread.uniform, 0.5, 1.5)
+        look = metrics.timed(tick)
+        tasks = [asyncio.create_task(keep_ticking(home, stopped, around_one, look=look))]
+        if roll_ups_for is not None:
+            rolling_up = keep_rolling_up(home, stopped, around_one, roll_ups_for)
+            tasks.append(asyncio.create_task(rolling_up))
         try:
             yield server
         finally:
@@ -205,7 +212,7 @@ async def serving(
                 endpoint.drain()
             await server.stop(grace_s)
             stopped.set()
-            await ticking
+            await asyncio.gather(*tasks)
 
 
 @contextmanager
@@ -235,6 +242,7 @@ async def serve_until_signal(
     *,
     limits: Limits = DEFAULT_LIMITS,
     metrics_at: str | None = None,
+    roll_ups_for: int | None = LEAST_DEVICES,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -244,12 +252,15 @@ async def serve_until_signal(
         announce: Called once, with the real addresses, when calls are taken.
         limits: What the server takes.
         metrics_at: Where metrics are.
+        roll_ups_for: As for `serving`.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with serving(home, listen, limits=limits, metrics_at=metrics_at) as server:
+    async with serving(
+        home, listen, limits=limits, metrics_at=metrics_at, roll_ups_for=roll_ups_for
+    ) as server:
         announce(server)
         await stopped.wait()
 

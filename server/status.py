@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from diffcodec import Coder
+from server.collecting.collection import collect
 from server.domain import EVERY_DEVICE, Generation, Step
 from server.home import ServerHome
 
@@ -13,15 +15,16 @@ class GenerationStatus:
     """One generation.
 
     `update_bytes` is the smallest diff from the generation before it, None for the first or where
-    there is only a snapshot; `snapshot_bytes` is the smallest snapshot. `updates` and `snapshots`
-    say the same by coder: `fast` is what every device takes, `max` what some take instead.
+    there is only a snapshot; `snapshot_bytes` is the smallest snapshot, None once it was collected.
+    `updates` and `snapshots` say the same by coder: `fast` is what every device takes, `max` what
+    some take instead.
     """
 
     number: int
     parent: int | None
     digest: str
     update_bytes: int | None
-    snapshot_bytes: int
+    snapshot_bytes: int | None
     updates: dict[str, int]
     snapshots: dict[str, int]
     devices: int
@@ -37,6 +40,27 @@ class ModelStatus:
     generations: tuple[GenerationStatus, ...]
     devices_without_model: int
     attempts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class DiskStatus:
+    """What the store holds, and what a collection of the usual age would delete of it."""
+
+    files: int
+    bytes: int
+    collectable_files: int
+    collectable_bytes: int
+
+
+def disk_status_of(home: ServerHome, now: datetime) -> DiskStatus:
+    """The store of a home."""
+    verdict = collect(home, now, dry_run=True)
+    return DiskStatus(
+        files=verdict.kept_files + len(verdict.files),
+        bytes=verdict.kept_bytes + verdict.freed_bytes,
+        collectable_files=len(verdict.files),
+        collectable_bytes=verdict.freed_bytes,
+    )
 
 
 def status_of(home: ServerHome) -> tuple[ModelStatus, ...]:
@@ -66,7 +90,7 @@ def _generation_status(
         parent=generation.parent,
         digest=generation.digest.hex(),
         update_bytes=min(updates.values(), default=None),
-        snapshot_bytes=min(snapshots.values()),
+        snapshot_bytes=min(snapshots.values(), default=None),
         updates=updates,
         snapshots=snapshots,
         devices=devices,

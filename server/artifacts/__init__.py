@@ -10,6 +10,15 @@ from `put` is durable.
 
 from server.artifacts.folder import FolderStore
 from server.artifacts.opening import create_store, open_store
-from server.artifacts.store import ArtifactStore, read_whole
+from server.artifacts.remembering import RememberingStore
+from server.artifacts.store import ArtifactStore, StoredFile, read_whole
 
-__all__ = ["ArtifactStore", "FolderStore", "create_store", "open_store", "read_whole"]
+__all__ = [
+    "ArtifactStore",
+    "FolderStore",
+    "RememberingStore",
+    "StoredFile",
+    "create_store",
+    "open_store",
+    "read_whole",
+]

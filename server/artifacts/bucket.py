@@ -6,12 +6,12 @@ AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, and AWS_ALLOW_HTTP for one 
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from server.artifacts.store import name_of, require_content
+from server.artifacts.store import StoredFile, name_of, require_content
 from server.domain import Blob
 from server.errors import ArtifactError, SettingError
 
@@ -107,6 +107,22 @@ class BucketStore:
         """List an object."""
         with self._errors("listed"):
             next(iter(self._objects.list(chunk_size=1)), None)
+
+    def listing(self) -> Iterator[StoredFile]:
+        """Every blob; nothing is ever left of one that was not written whole."""
+        with self._errors("listed"):
+            for page in self._objects.list():
+                for found in page:
+                    file = StoredFile(found["path"], found["size"], found["last_modified"])
+                    if file.sha256 is not None:
+                        yield file
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete objects, many with a request."""
+        wanted = list(names)
+        if wanted:
+            with self._errors("deleted from"):
+                self._objects.delete(wanted)
 
     @contextmanager
     def _errors(self, done: str, sha256: bytes | None = None) -> Iterator[None]:

@@ -3,15 +3,18 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from diffcodec.durable import sync_folder
-from server.artifacts.store import is_intact, name_of, require_content
+from server.artifacts.store import StoredFile, is_intact, name_of, require_content
 from server.domain import Blob
 from server.errors import ArtifactError
 
 HASH_BLOCK_BYTES = 1 << 20
+UNFINISHED = ".incoming-"
 
 
 class FolderStore:
@@ -79,6 +82,32 @@ class FolderStore:
         except OSError as error:
             raise ArtifactError(f"{self.folder}: cannot be read: {error.strerror}") from error
 
+    def listing(self) -> Iterator[StoredFile]:
+        """Every blob, and every leftover of a crash."""
+        try:
+            for path in self.folder.glob("*/*"):
+                with suppress(FileNotFoundError):  # finished or deleted this moment
+                    yield from self._listed(path)
+        except OSError as error:
+            raise ArtifactError(f"{self.folder}: cannot be listed: {error.strerror}") from error
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files; the folders stay, for a blob that is written this moment."""
+        for name in names:
+            try:
+                (self.folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise ArtifactError(
+                    f"{self.folder / name}: cannot be deleted: {error.strerror}"
+                ) from error
+
+    def _listed(self, path: Path) -> Iterator[StoredFile]:
+        found = path.stat()
+        modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
+        file = StoredFile(path.relative_to(self.folder).as_posix(), found.st_size, modified_at)
+        if file.sha256 is not None or path.name.startswith(UNFINISHED):
+            yield file
+
     def _blocks(self, sha256: bytes) -> Iterator[bytes]:
         offset = 0
         while block := self.read(sha256, offset, HASH_BLOCK_BYTES):
@@ -91,7 +120,7 @@ class FolderStore:
 
 def _write_durably(path: Path, content: bytes) -> None:
     """Write, fsync, rename, fsync the folder; after a crash there is all of it or nothing."""
-    handle, name = tempfile.mkstemp(prefix=".incoming-", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

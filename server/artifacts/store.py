@@ -1,11 +1,35 @@
 """The seam: what the rest of the server knows of a place for blobs, and what all of them share."""
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from server.domain import Blob
 from server.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a store.
+
+    Attributes:
+        name: Its path within the store.
+        length: In bytes.
+        modified_at: When it was written last, by the store's clock.
+    """
+
+    name: str
+    length: int
+    modified_at: datetime
+
+    @property
+    def sha256(self) -> bytes | None:
+        """Which blob it is; None: what a crash left of one."""
+        match = re.fullmatch("([0-9a-f]{2})/([0-9a-f]{62})", self.name)
+        return bytes.fromhex(match[1] + match[2]) if match is not None else None
 
 
 class ArtifactStore(Protocol):
@@ -37,6 +61,20 @@ class ArtifactStore(Protocol):
 
         Raises:
             ArtifactError: it is not, or cannot.
+        """
+
+    def listing(self) -> Iterator[StoredFile]:
+        """Every file: blobs, and what crashes left of some. Files of strangers are passed over.
+
+        Raises:
+            ArtifactError: the store cannot be listed.
+        """
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files of the listing; one that is gone already is no error.
+
+        Raises:
+            ArtifactError: one cannot be deleted.
         """
 
 
@@ -78,6 +116,15 @@ def read_whole(store: ArtifactStore, blob: Blob) -> bytes:
     content = store.read(blob.sha256, 0, blob.length)
     require_content(blob, [content], f"blob {blob.sha256.hex()}")
     return content
+
+
+def is_there(store: ArtifactStore, blob: Blob) -> bool:
+    """Whether a blob is there, by its last byte: cheap, for one that was verified before."""
+    try:
+        last = store.read(blob.sha256, max(blob.length - 1, 0), 1)
+    except ArtifactError:
+        return False
+    return len(last) == min(blob.length, 1)
 
 
 def is_intact(store: ArtifactStore, blob: Blob) -> bool:

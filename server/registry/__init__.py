@@ -4,7 +4,7 @@
     >>> registry.head("digits")
 
     registry        the whole of it: what is below, over one database
-    generations, devices, rollouts, signing, identities, operators
+    generations, devices, rollouts, roll_ups, collecting, signing, identities, operators
                     the parts; each takes and returns values of its subject, in one transaction
     attempts, members, inserts, rollout_values
                     what the parts share: functions over the session of a transaction

@@ -102,7 +102,7 @@ _DEVICES = (
     )
     .where(DeviceRow.device_id.in_(bindparam("device_ids", expanding=True)))
 )
-# Each of these grows with whatever changes: equal numbers, equal catalogue.
+# Numbers of steps are never used twice, and all else only grows: equal numbers, equal catalogue.
 _EDITION = select(
     *(
         select(number).where(model == bindparam("model"), *conditions).scalar_subquery()

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from server.domain import Blob, Generation, Model, Step
 from server.errors import ConflictError, NotFoundError
-from server.registry.inserts import add_blob, add_missing
+from server.registry.inserts import Present, add_blob, add_missing
 from server.registry.rows import BlobRow, GenerationRow, ModelRow, StepRow
 from server.registry.signing import add_release
 from server.registry.transactions import Transactions
@@ -63,24 +63,35 @@ class GenerationRecords(Transactions):
             return steps_of(session, model)
 
     def blob(self, sha256: bytes) -> Blob:
-        """A blob that some generation or step names.
+        """A blob that some generation or step names, and that was not collected.
 
         Raises:
-            NotFoundError: none does.
+            NotFoundError: none does, or it was.
         """
         with self.reading() as session:
-            return _blob(session, sha256)
+            row = session.get(BlobRow, sha256)
+            if row is None or row.collected_at is not None:
+                raise NotFoundError(f"expected a known blob, found {sha256.hex()}")
+            return Blob(row.sha256, row.length)
 
     def add_generation(
         self,
         generation: Generation,
         steps: Sequence[Step],
         release: SignedRelease | None = None,
+        present: Present | None = None,
     ) -> None:
         """Add the next generation of a model (0 creates the model), with the steps to it.
 
         The caller has made every blob that it names durable and has read it back. Without a
         release no device installs it.
+
+        Args:
+            generation: The next one.
+            steps: Every file that leads to it.
+            release: Its signed manifest.
+            present: Called with every blob that got a name, at a moment at which nothing is
+                collected: the last time to see to it that they are still there.
 
         Raises:
             ConflictError: that number is not the next one any more, or somebody else signed.
@@ -98,9 +109,8 @@ class GenerationRecords(Transactions):
                     f"found {generation.number}: another one was published meanwhile"
                 )
             add_missing(session, ModelRow, name=generation.model)
-            for blob in (generation.snapshot, generation.graph, generation.card):
-                if blob is not None:
-                    add_blob(session, blob)
+            for blob in _blobs_of(generation):
+                add_blob(session, blob)
             session.add(_generation_row(generation))
             session.flush()
             for step in steps:
@@ -114,11 +124,18 @@ class GenerationRecords(Transactions):
             )
             if release is not None:
                 add_release(session, release)
+            if present is not None:
+                present(_blobs_of(generation, steps, release))
 
-    def add_step(self, model: str, step: Step) -> None:
-        """Add a diff between two generations that exist; one that is there already stays."""
+    def add_step(self, model: str, step: Step, present: Present | None = None) -> None:
+        """Add a diff between two generations that exist; one that is there already stays.
+
+        `present` is as for `add_generation`.
+        """
         with self.writing() as session:
             _add_step(session, model, step)
+            if present is not None:
+                present([step.diff])
 
 
 def generations_of(session: Session, model: str) -> tuple[Generation, ...]:
@@ -151,6 +168,15 @@ def steps_of(session: Session, model: str) -> tuple[Step, ...]:
         Step(step.base, step.target, digest, Blob(step.diff_sha256, length), step.coders)
         for step, digest, length in rows
     )
+
+
+def _blobs_of(
+    generation: Generation, steps: Sequence[Step] = (), release: SignedRelease | None = None
+) -> list[Blob]:
+    named = [generation.snapshot, generation.graph, generation.card]
+    named += [step.diff for step in steps]
+    named += [release.manifest.blob] if release is not None else []
+    return [blob for blob in dict.fromkeys(named) if blob is not None]
 
 
 def _blob(session: Session, sha256: bytes) -> Blob:

@@ -12,8 +12,10 @@ from sqlalchemy import Engine
 
 from server.registry import database
 from server.registry.check_ins import CheckInRecords
+from server.registry.collecting import CollectingRecords
 from server.registry.devices import DeviceRecords
 from server.registry.generations import GenerationRecords
+from server.registry.roll_ups import RollUpRecords
 from server.registry.rollouts import RolloutRecords
 from server.registry.signing import SigningRecords
 from server.registry.transactions import database_errors
@@ -25,6 +27,8 @@ class Registry(GenerationRecords, DeviceRecords):
     Attributes:
         actor: Who changes it, for the audit log.
         check_ins: What check-ins are decided by, and what they leave behind.
+        collecting: What nobody needs any more.
+        roll_ups: Diffs that servers make by themselves.
         rollouts: Rollouts, and what they know of devices.
         signing: Metadata, manifests, revocations.
     """
@@ -32,6 +36,8 @@ class Registry(GenerationRecords, DeviceRecords):
     def __init__(self, engine: Engine, actor: str | None = None) -> None:
         super().__init__(engine, actor)
         self.check_ins = CheckInRecords(self)
+        self.collecting = CollectingRecords(self)
+        self.roll_ups = RollUpRecords(self)
         self.rollouts = RolloutRecords(self)
         self.signing = SigningRecords(self)
 

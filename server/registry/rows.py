@@ -102,12 +102,16 @@ class ModelRow(Row):
 
 
 class BlobRow(Row):
-    """A blob that the artifact store held, verified, before this row was written."""
+    """A blob that the artifact store held, verified, before this row was written.
+
+    It holds it still unless `collected_at` says that nobody needed it any more.
+    """
 
     __tablename__ = "blobs"
 
     sha256: Mapped[bytes] = mapped_column(Digest, primary_key=True)
     length: Mapped[int] = mapped_column(BigInteger)
+    collected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class GenerationRow(Row):
@@ -140,6 +144,8 @@ class StepRow(Row):
         ForeignKeyConstraint(["model", "base"], ["generations.model", "generations.number"]),
         ForeignKeyConstraint(["model", "target"], ["generations.model", "generations.number"]),
         UniqueConstraint("model", "target", "diff_sha256"),
+        # Steps are deleted; a number that came back would look like the step that had it.
+        {"sqlite_autoincrement": True},
     )
 
     step_id: Mapped[int] = mapped_column(primary_key=True)
@@ -199,3 +205,24 @@ class ReportRow(Row):
     bytes_received: Mapped[int] = mapped_column(BigInteger)
     apply_ms: Mapped[int] = mapped_column(BigInteger)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class RollUpRow(Row):
+    """A diff that a server makes, or tried to make, for devices that are far behind.
+
+    Whoever adds the row makes it. `files` tells how many steps came of it, 0 where none is
+    smaller than the way that there was.
+    """
+
+    __tablename__ = "roll_ups"
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "base"], ["generations.model", "generations.number"]),
+        ForeignKeyConstraint(["model", "target"], ["generations.model", "generations.number"]),
+    )
+
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
+    base: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    target: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    claimed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    files: Mapped[int]

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from server.domain import Blob
 from server.errors import ConflictError, NotFoundError
-from server.registry.inserts import add_blob
+from server.registry.inserts import Present, add_blob
 from server.registry.rows import BlobRow, StepRow
 from server.registry.signing_rows import ManifestDiffRow, ManifestRow, MetadataRow
 from server.registry.transactions import Transactions
@@ -133,8 +133,15 @@ class SigningRecords:
                 for model, target, sha256, length in session.execute(query)
             )
 
-    def adopt(self, manifests: Iterable[ManifestRecord], files: Iterable[SignedFile]) -> None:
+    def adopt(
+        self,
+        manifests: Sequence[ManifestRecord],
+        files: Iterable[SignedFile],
+        present: Present | None = None,
+    ) -> None:
         """Add manifests of generations that are there already.
+
+        `present` is called with their blobs while nothing can be collected.
 
         Raises:
             ConflictError: somebody else signed meanwhile.
@@ -143,6 +150,8 @@ class SigningRecords:
             for manifest in manifests:
                 _add_manifest(session, manifest)
             add_files(session, files)
+            if present is not None:
+                present([manifest.blob for manifest in manifests])
 
     def revoke(
         self, model: str, generations: Iterable[int], files: Iterable[SignedFile], now: datetime

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from protos.ota.v1 import manifest_pb2
-from server.artifacts import ArtifactStore
+from server.artifacts import ArtifactStore, RememberingStore
 from server.domain import Blob, Generation, Step
 from server.errors import InputError, NotFoundError
 from server.registry import Registry
@@ -46,6 +46,7 @@ def sign_older(registry: Registry, artifacts: ArtifactStore, keys: Keyring, now:
     Raises:
         As `sign_release`.
     """
+    artifacts = RememberingStore(artifacts)
     known = registry.signing.manifests()
     done = {(manifest.model, manifest.generation) for manifest in known}
     added: list[ManifestRecord] = []
@@ -57,7 +58,7 @@ def sign_older(registry: Registry, artifacts: ArtifactStore, keys: Keyring, now:
                 added.append(_manifest(registry, artifacts, generation, own, (*known, *added), ()))
     if added:
         file = releases_file(registry, keys, (*known, *added), now)
-        registry.signing.adopt(added, [file])
+        registry.signing.adopt(added, [file], artifacts.keep)
     return len(added)
 
 

@@ -101,8 +101,10 @@ def test_every_constraint_has_a_name(engine: Engine) -> None:
     database.upgrade(engine)
     inspector = inspect(engine)
     for table in tables(engine):
+        # SQLite gives no name to a key whose numbers never come back; nobody alters it.
+        is_counted = table == "steps" and engine.dialect.name == "sqlite"
         constraints = [
-            inspector.get_pk_constraint(table),
+            *([] if is_counted else [inspector.get_pk_constraint(table)]),
             *inspector.get_foreign_keys(table),
             *inspector.get_unique_constraints(table),
             *inspector.get_check_constraints(table),

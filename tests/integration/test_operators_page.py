@@ -68,6 +68,7 @@ def test_page_command_and_json_say_the_same(page: ServedPage, home: Path) -> Non
         # The server that runs takes rollouts on meanwhile, and what is left of times goes by.
         for key in ("rollouts", "notices", "signing", "audit"):
             assert overview.pop(key)
+    assert printed.pop("artifacts")["files"] > 0  # to list the store is too much for a page
     assert answered == printed
     assert answered["fleet"]["devices"] == 40
 

@@ -177,6 +177,49 @@ def test_status_lists_generations_bytes_and_devices(cli: Cli, srv: Path, tmp_pat
     assert "digits: head 1" in cli("status", srv)[1]
 
 
+def test_status_says_what_the_store_holds_and_what_collect_would_free(
+    cli: Cli, srv: Path, tmp_path: Path
+) -> None:
+    published(cli, srv, "--model", "digits", weights_file(tmp_path, weights(0), "a.safetensors"))
+    stored = [path for path in (srv / "artifacts").glob("*/*") if path.is_file()]
+    total = sum(path.stat().st_size for path in stored)
+    assert json.loads(cli("status", srv, "--json")[1])["artifacts"] == {
+        "files": len(stored),
+        "bytes": total,
+        "collectable_files": 0,
+        "collectable_bytes": 0,
+    }
+    line = f"artifacts: {len(stored)} files, {total:,} B; `collect` would free 0 B"
+    assert line in cli("status", srv)[1]
+
+
+def test_collect_shows_what_it_would_delete_and_why_then_deletes_it(
+    cli: Cli, srv: Path, tmp_path: Path
+) -> None:
+    for number in (0, 1):
+        file = weights_file(tmp_path, weights(number), f"{number}.safetensors")
+        published(cli, srv, "--model", "digits", file)
+    assert json.loads(cli("collect", srv, "--json")[1])["files"] == []  # all of it is new
+    options = (srv, "--older-than", "0", "--keep", "1")
+    status, out, _ = cli("collect", *options, "--dry-run")
+    assert status == 0
+    assert "digits: snapshot of 0: on no device's way" in out
+    assert "would be deleted: 2 files" in out
+    facts = json.loads(cli("collect", *options, "--json")[1])
+    assert [one["what"] for one in facts["files"]].count("digits: snapshot of 0") == 1
+    assert "deleted: 0 files, 0 B" in cli("collect", *options)[1]
+    [model] = json.loads(cli("status", srv, "--json")[1])["models"]
+    assert [one["snapshot_bytes"] is None for one in model["generations"]] == [True, False]
+    assert "artifacts.collect" in cli("audit", srv)[1]
+
+
+@pytest.mark.parametrize("option", ["--older-than", "--history-older-than"])
+def test_an_age_that_is_none_is_wrong_usage(cli: Cli, srv: Path, option: str) -> None:
+    status, _, err = cli("collect", srv, option, "soon")
+    assert status == 2
+    assert "expected a duration" in err
+
+
 def test_status_of_an_empty_home_says_so(cli: Cli, srv: Path) -> None:
     assert cli("status", srv)[:2] == (0, "no models yet\n")
 
