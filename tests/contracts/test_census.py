@@ -14,6 +14,7 @@ from server.rollouts.notation import parse_phases
 from server.rollouts.rollout import Channel, Rollout
 from server.rollouts.states import State
 from server.signing.records import SignedFile
+from tests.unit.server.check_ins import record
 from tests.unit.server.values import TIME, generation, step
 
 DAY = timedelta(days=1)
@@ -41,7 +42,7 @@ def test_devices_attempts_and_rollouts_are_counted_by_what_they_are(registry: Re
     Identities(registry).decommission("gone", TIME)
     for name, installed in (("one", None), ("two", 0)):
         attempt = Attempt(f"by-{name}", name, installed, 1, AttemptState.PLANNED, TIME)
-        registry.check_in(name, installed, attempt, TIME)
+        record(registry, name, installed, attempt, TIME)
     registry.report(Report("two", "by-two", 0, Outcome.FAILED, "DISK_FULL", 1, 2, 3), TIME)
     for number, state in enumerate((State.RUNNING, State.DRAFT, State.DRAFT)):
         phases = parse_phases(["100%"])
