@@ -10,7 +10,7 @@ import pytest
 import zstandard
 from rich.console import Console
 
-from benchmarks import apply, encode, wire
+from benchmarks import apply, encode, load, wire
 from benchmarks.coders import Coder, Task
 from benchmarks.rebuild import Method
 from benchmarks.run import RESULTS
@@ -97,6 +97,15 @@ def test_the_wire_carries_the_blob_and_little_else():
     assert names(case)[:3] == ["ota-server", "bare grpc.aio", "ota-server through the relay"]
     for row in case.rows[2:]:
         assert blob_bytes < row.middle("size_bytes") < 1.01 * blob_bytes
+
+
+def test_a_fleet_is_served_by_both_and_the_memory_of_both_is_seen():
+    (case,) = load.compare(5, seed=1, runs=2)
+    assert names(case) == ["ota-server", "bare grpc.aio"]
+    assert case.work_bytes == 5 * load.DIFF_BYTES
+    for row in case.rows:
+        assert all(sample.seconds > 0 for sample in row.samples)
+        assert all(sample.peak_bytes > 2**24 < sample.start_bytes for sample in row.samples)
 
 
 def test_contenders_warm_up_and_then_take_turns():
