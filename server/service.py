@@ -125,13 +125,6 @@ class DeviceService(device_pb2_grpc.DeviceServiceServicer):
             with self._one_of_few():
                 answer = await self._check_ins.answer(asked)
             _note_answer(answer)
-            if answer.plan is not None:
-                log.info(
-                    "device %s: attempt %s to generation %d",
-                    device_id,
-                    answer.plan.attempt_id,
-                    answer.plan.target.number,
-                )
             return _check_in_response(answer)
 
     async def Report(  # noqa: N802
@@ -283,7 +276,9 @@ def _report_from(request: device_pb2.ReportRequest, device_id: str) -> Report | 
 
 def _note_answer(answer: Answer) -> None:
     if answer.plan is not None:
-        note(answer="plan", attempt_id=answer.plan.attempt_id, rollout_id=answer.plan.rollout_id)
+        plan = answer.plan
+        note(answer="plan", attempt_id=plan.attempt_id, rollout_id=plan.rollout_id)
+        note(generation=str(plan.target.number))
     else:
         note(answer=answer.deferral.reason if answer.deferral is not None else "nothing")
 

@@ -9,6 +9,7 @@ Never imports torch.
 """
 
 import asyncio
+import gc
 import os
 import random
 import re
@@ -261,6 +262,9 @@ async def serve_until_signal(
     async with serving(
         home, listen, limits=limits, metrics_at=metrics_at, roll_ups_for=roll_ups_for
     ) as server:
+        # What is there now stays: nothing is to look through it for garbage again and again.
+        gc.collect()
+        gc.freeze()
         announce(server)
         await stopped.wait()
 

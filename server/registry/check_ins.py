@@ -117,6 +117,12 @@ _EDITION = select(
     )
 )
 
+_ANY_OPEN = (
+    select(AttemptRow.attempt_id)
+    .where(AttemptRow.device_id.in_(bindparam("device_ids", expanding=True)), IS_OPEN)
+    .limit(1)
+)
+
 Edition = tuple[int | None, ...]
 
 
@@ -181,14 +187,8 @@ class CheckInRecords:
         with self._transactions.writing() as session:
             # Rollouts, attempts, devices: whoever locks several goes in this order.
             limits = _hold(session, {attempt.rollout_id for attempt in wanted})
-            for installed, devices in by_installed.items():
-                own, reached = AttemptRow.device_id.in_(devices), AttemptRow.target == installed
-                end_open(session, AttemptState.COMMITTED, None, now, own, reached)
-            # What a device began and gave up counts as a try; what it never began does not.
-            began = AttemptRow.state == AttemptState.STARTED
-            code = case((began, EndCode.RESTARTED.value))
-            own = AttemptRow.device_id.in_(ids)
-            end_open(session, AttemptState.SUPERSEDED, code, now, own)
+            if session.scalars(_ANY_OPEN, {"device_ids": ids}).first() is not None:
+                _end_left_open(session, by_installed, now)
             for installed, devices in by_installed.items():
                 session.execute(
                     update(DeviceRow)
@@ -217,6 +217,20 @@ class CheckInRecords:
         # Should it have changed since the edition was read, it is read once more next time.
         self._catalogues[model] = edition, catalogue
         return catalogue
+
+
+def _end_left_open(
+    session: Session, by_installed: Mapping[int | None, Sequence[str]], now: datetime
+) -> None:
+    """End the open attempts of devices, given by what they run."""
+    for installed, devices in by_installed.items():
+        own, reached = AttemptRow.device_id.in_(devices), AttemptRow.target == installed
+        if installed is not None:
+            end_open(session, AttemptState.COMMITTED, None, now, own, reached)
+        # What a device began and gave up counts as a try; what it never began does not.
+        began = AttemptRow.state == AttemptState.STARTED
+        code = case((began, EndCode.RESTARTED.value))
+        end_open(session, AttemptState.SUPERSEDED, code, now, own)
 
 
 def _offering(session: Session, model: str) -> tuple[Rollout, ...]:
