@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import bindparam, case, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from server.clock import month_of
 from server.domain import Attempt, AttemptState, EndCode, Generation, Step
-from server.registry.attempts import IS_OPEN, end_open, tries
+from server.registry.attempts import IS_OPEN, tries
 from server.registry.generations import generations_of, steps_of
 from server.registry.members import attributes_by_device
 from server.registry.rollout_rows import DeviceSettingRow, MonthlyBytesRow, RolloutRow
@@ -117,10 +117,27 @@ _EDITION = select(
     )
 )
 
-_ANY_OPEN = (
-    select(AttemptRow.attempt_id)
-    .where(AttemptRow.device_id.in_(bindparam("device_ids", expanding=True)), IS_OPEN)
-    .limit(1)
+_OPEN_OF = and_(AttemptRow.device_id.in_(bindparam("device_ids", expanding=True)), IS_OPEN)
+_ANY_OPEN = select(AttemptRow.attempt_id).where(_OPEN_OF).limit(1)
+_REACHED = (
+    update(AttemptRow)
+    .where(_OPEN_OF, AttemptRow.target == bindparam("runs"))
+    .values(state=AttemptState.COMMITTED, ended_at=bindparam("now"))
+)
+# What a device began and gave up counts as a try; what it never began does not.
+_GIVEN_UP = (
+    update(AttemptRow)
+    .where(_OPEN_OF)
+    .values(
+        state=AttemptState.SUPERSEDED,
+        code=case((AttemptRow.state == AttemptState.STARTED, EndCode.RESTARTED.value)),
+        ended_at=bindparam("now"),
+    )
+)
+_SEEN = (
+    update(DeviceRow)
+    .where(DeviceRow.device_id.in_(bindparam("device_ids", expanding=True)))
+    .values(installed=bindparam("runs"), seen_at=bindparam("now"))
 )
 
 Edition = tuple[int | None, ...]
@@ -187,15 +204,14 @@ class CheckInRecords:
         with self._transactions.writing() as session:
             # Rollouts, attempts, devices: whoever locks several goes in this order.
             limits = _hold(session, {attempt.rollout_id for attempt in wanted})
-            if session.scalars(_ANY_OPEN, {"device_ids": ids}).first() is not None:
-                _end_left_open(session, by_installed, now)
+            tables = session.connection()
+            if tables.scalar(_ANY_OPEN, {"device_ids": ids}) is not None:
+                for installed, devices in by_installed.items():
+                    told = {"device_ids": devices, "runs": installed, "now": now}
+                    tables.execute(_REACHED, told)
+                    tables.execute(_GIVEN_UP, told)
             for installed, devices in by_installed.items():
-                session.execute(
-                    update(DeviceRow)
-                    .where(DeviceRow.device_id.in_(devices))
-                    .values(installed=installed, seen_at=now)
-                    .execution_options(synchronize_session=False)
-                )
+                tables.execute(_SEEN, {"device_ids": devices, "runs": installed, "now": now})
             opened = _admitted(session, wanted, limits)
             if opened:
                 session.execute(insert(AttemptRow), list(map(_values, opened)))
@@ -217,20 +233,6 @@ class CheckInRecords:
         # Should it have changed since the edition was read, it is read once more next time.
         self._catalogues[model] = edition, catalogue
         return catalogue
-
-
-def _end_left_open(
-    session: Session, by_installed: Mapping[int | None, Sequence[str]], now: datetime
-) -> None:
-    """End the open attempts of devices, given by what they run."""
-    for installed, devices in by_installed.items():
-        own, reached = AttemptRow.device_id.in_(devices), AttemptRow.target == installed
-        if installed is not None:
-            end_open(session, AttemptState.COMMITTED, None, now, own, reached)
-        # What a device began and gave up counts as a try; what it never began does not.
-        began = AttemptRow.state == AttemptState.STARTED
-        code = case((began, EndCode.RESTARTED.value))
-        end_open(session, AttemptState.SUPERSEDED, code, now, own)
 
 
 def _offering(session: Session, model: str) -> tuple[Rollout, ...]:
