@@ -138,7 +138,7 @@ def test_other_json_is_no_result(text):
         Result.from_json(text)
 
 
-@pytest.mark.parametrize("name", ["encode", "apply", "wire"])
+@pytest.mark.parametrize("name", ["encode", "apply", "wire", "load"])
 def test_the_committed_results_say_what_they_depend_on(name):
     result = Result.read(RESULTS / f"{name}.json")
     assert result.benchmark == name
