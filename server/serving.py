@@ -10,9 +10,7 @@ Never imports torch.
 
 import asyncio
 import gc
-import os
 import random
-import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -43,6 +41,7 @@ from server.identity.service import EnrollmentService
 from server.limits.guard import Guard
 from server.limits.settings import Limits
 from server.limits.turns import Turns
+from server.listening import ListenAddress, cannot_listen
 from server.observability.calls import Calls
 from server.observability.census import FleetCollector
 from server.observability.endpoint import Endpoint
@@ -68,32 +67,6 @@ SERVER_OPTIONS = (
     # On by default, and then two servers share a port in silence, each with half of the calls.
     ("grpc.so_reuseport", 0),
 )
-
-
-@dataclass(frozen=True)
-class ListenAddress:
-    """Where to listen; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> "ListenAddress":
-        """Read HOST:PORT, with an IPv6 host in brackets.
-
-        Raises:
-            SettingError: not an address.
-        """
-        match = re.fullmatch(r"(?:\[([^]]+)\]|([^:]+)):(\d{1,5})", text)
-        if match is None or int(match[3]) > 65_535:
-            raise SettingError(f"expected an address HOST:PORT, found {text!r}")
-        host = match[1] or match[2]
-        if host == "localhost":
-            host = "127.0.0.1"
-        return cls(host, int(match[3]))
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -222,7 +195,7 @@ def _endpoint(home: ServerHome, metrics: Metrics, at: str | None) -> Iterator[En
     if at is None:
         yield None
         return
-    address = ListenAddress.parse(f"127.0.0.1:{at}" if at.isdecimal() else at)
+    address = ListenAddress.parse_local(at)
     _require_bindable(address)
     metrics.registry.register(FleetCollector(home.registry))
     checks = {
@@ -275,7 +248,4 @@ def _require_bindable(address: ListenAddress) -> None:
     try:
         socket.create_server((address.host, address.port), family=family).close()
     except OSError as error:
-        # The number says less than the text where a name was not found: it is negative then.
-        known = error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
-        raise SettingError(f"cannot listen on {address}: {reason}") from error
+        raise cannot_listen(address, error) from error

@@ -54,7 +54,7 @@ def _reports(registry: Registry) -> Bounded[Report]:
     found = sorted(registry.rollouts.all(), key=lambda made: made.created_at, reverse=True)
     found.sort(key=lambda made: made.state.is_final)
     shown = found[:MOST_ROLLOUTS]
-    failures = FleetRecords(registry).failures_of([made.rollout_id for made in shown])
+    failures = registry.rollouts.failures_of([made.rollout_id for made in shown])
     undone_by = {made.undoes: made.rollout_id for made in found if made.undoes is not None}
     # One by one (report_of) they would take three queries each.
     reports = (

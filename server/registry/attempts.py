@@ -29,7 +29,7 @@ IS_OPEN = AttemptRow.state.in_(OPEN_STATES)
 def end_open(
     session: Session,
     state: AttemptState,
-    code: EndCode | ColumnElement[str | None] | None,
+    code: EndCode | None,
     now: datetime,
     *wanted: ColumnElement[bool],
 ) -> int:
@@ -38,7 +38,7 @@ def end_open(
     Args:
         session: The transaction.
         state: Where they end.
-        code: Why, as a value or a column.
+        code: Why.
         now: The time.
         wanted: Which ones.
 

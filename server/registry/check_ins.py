@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
@@ -49,7 +50,7 @@ class Catalogue:
     steps: tuple[Step, ...]
     rollouts: tuple[Rollout, ...]
 
-    @property
+    @cached_property
     def offered(self) -> tuple[int, ...]:
         """The generations that devices may install, oldest first."""
         return tuple(n for n in range(len(self.generations)) if n not in self.revoked)

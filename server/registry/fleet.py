@@ -7,7 +7,6 @@ device in service, the others are bounded or grouped.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -135,24 +134,6 @@ class FleetRecords:
                 for model, code, attempts, devices, first_at, last_at in rows
                 if first_at is not None and last_at is not None
             )
-
-    def failures_of(self, rollout_ids: Sequence[str]) -> dict[str, dict[str, int]]:
-        """By rollout: how many of its attempts failed, by code."""
-        reason, number = func.coalesce(AttemptRow.code, ""), func.count()
-        found: dict[str, dict[str, int]] = {name: {} for name in rollout_ids}
-        with self._transactions.reading() as session:
-            rows = session.execute(
-                select(AttemptRow.rollout_id, reason, number)
-                .where(
-                    AttemptRow.rollout_id.in_(rollout_ids), AttemptRow.state == AttemptState.FAILED
-                )
-                .group_by(AttemptRow.rollout_id, reason)
-                .order_by(AttemptRow.rollout_id, reason)
-            )
-            for rollout_id, code, count in rows:
-                if rollout_id is not None:
-                    found[rollout_id][code] = count
-        return found
 
     def newest_audit(self, limit: int) -> tuple[AuditEntry, ...]:
         """The newest entries of the audit log, the newest first."""

@@ -6,7 +6,7 @@ A change names the version that it saw, so that of any number of servers one mak
 operators and servers change is in the audit log; what attempts and reports change is not.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -166,15 +166,25 @@ class RolloutRecords:
 
     def failures(self, rollout_id: str) -> dict[str, int]:
         """How many attempts of a rollout failed, by their codes."""
+        return self.failures_of([rollout_id])[rollout_id]
+
+    def failures_of(self, rollout_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        """By rollout: how many of its attempts failed, by code."""
+        reason, number = func.coalesce(AttemptRow.code, ""), func.count()
+        found: dict[str, dict[str, int]] = {name: {} for name in rollout_ids}
         with self._transactions.reading() as session:
-            code = func.coalesce(AttemptRow.code, "")
             rows = session.execute(
-                select(code, func.count())
-                .where(AttemptRow.rollout_id == rollout_id, AttemptRow.state == AttemptState.FAILED)
-                .group_by(code)
-                .order_by(code)
+                select(AttemptRow.rollout_id, reason, number)
+                .where(
+                    AttemptRow.rollout_id.in_(rollout_ids), AttemptRow.state == AttemptState.FAILED
+                )
+                .group_by(AttemptRow.rollout_id, reason)
+                .order_by(AttemptRow.rollout_id, reason)
             )
-            return {row[0]: row[1] for row in rows}
+            for rollout_id, code, count in rows:
+                if rollout_id is not None:
+                    found[rollout_id][code] = count
+        return found
 
     def end_silent(self, now: datetime, without_rollout: timedelta) -> int:
         """End every open attempt that was silent for longer than it may be: FAILED, TIMED_OUT.

@@ -7,6 +7,7 @@ from datetime import datetime
 from rich.markup import escape
 from rich.table import Table
 
+from server.clock import time_text
 from server.registry import Registry
 from server.rollouts.outlook import Outlook, outlook_of
 from server.rollouts.rollout import Counts, OnFailure, Rollout
@@ -71,14 +72,14 @@ def as_json(report: Report) -> dict[str, object]:
         "undone_by": report.undone_by,
         "waits_for": {
             "text": report.outlook.text,
-            "until": _time(report.outlook.until),
+            "until": time_text(report.outlook.until),
             "devices_to_go": report.outlook.devices_to_go,
             "failures_to_pause": report.outlook.failures_to_pause,
             "needs_operator": report.outlook.needs_operator,
         },
-        "starts_at": _time(progress.starts_at),
-        "entered_at": _time(progress.entered_at),
-        "created_at": _time(rollout.created_at),
+        "starts_at": time_text(progress.starts_at),
+        "entered_at": time_text(progress.entered_at),
+        "created_at": time_text(rollout.created_at),
         "policy": {
             "success_threshold": policy.success_threshold,
             "failure_threshold": policy.failure_threshold,
@@ -215,7 +216,3 @@ def phase_of(rollout: Rollout) -> str:
 
 def _has_begun(rollout: Rollout) -> bool:
     return rollout.progress.judged_since is not None and rollout.state is not State.DRAFT
-
-
-def _time(time: datetime | None) -> str | None:
-    return time.isoformat(timespec="seconds") if time is not None else None

@@ -5,7 +5,6 @@ there, binds to port 0 and ends requests under way when it stops.
 """
 
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -13,11 +12,10 @@ from ipaddress import ip_address
 from aiohttp import web
 
 from server.clock import utc_now
-from server.errors import SettingError
 from server.home import ServerHome
 from server.identity.certificates import names_of
+from server.listening import ListenAddress, cannot_listen
 from server.overview import overview_of
-from server.serving import ListenAddress
 from server.web.site import site
 from server.web.snapshots import Snapshots
 
@@ -26,7 +24,6 @@ log = logging.getLogger(__name__)
 GRACE_S = 2.0
 KEEP_ALIVE_S = 20.0
 LINGERING_S = 1.0
-LOOPBACK = "127.0.0.1"
 
 
 @asynccontextmanager
@@ -44,7 +41,7 @@ async def serving_page(home: ServerHome, listen: str) -> AsyncIterator[str]:
         SettingError: nothing can listen on the address.
         HomeError: the home's keys are missing or damaged.
     """
-    address = ListenAddress.parse(f"{LOOPBACK}:{listen}" if listen.isdigit() else listen)
+    address = ListenAddress.parse_local(listen)
     names = names_of(home.authority().server_certificate())
     application = site(Snapshots(lambda: overview_of(home, utc_now())), names)
     runner = web.AppRunner(
@@ -66,10 +63,7 @@ async def _listen(runner: web.AppRunner, address: ListenAddress) -> str:
     try:
         await web.TCPSite(runner, address.host, address.port).start()
     except OSError as error:
-        # The number says less than the text where a name was not found: it is negative then.
-        known = error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
-        raise SettingError(f"cannot listen on {address}: {reason}") from error
+        raise cannot_listen(address, error) from error
     if not _is_loopback(address.host):
         log.warning(
             "the page on %s asks nobody who they are: whoever reaches it reads it; "

@@ -13,10 +13,11 @@ from server.clock import utc_now
 from server.domain import Step
 from server.errors import SettingError
 from server.home import ServerHome
+from server.listening import ListenAddress
 from server.registry.identities import Identities
 from server.rollouts import operations
 from server.rollouts.states import State
-from server.serving import SERVICE_NAMES, ListenAddress, serving, start
+from server.serving import SERVICE_NAMES, serving, start
 from tests import fleet
 from tests.integration.served_home import channel_to, home_with
 from tests.unit.server.values import generation
