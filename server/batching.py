@@ -1,7 +1,8 @@
 """Calls answered together: what comes in while a batch is worked on makes the next one.
 
 A call that comes alone is worked on at once, by itself; a fleet that wakes together shares
-transactions, and its cost grows with the number of batches. Nothing waits for a batch to fill.
+transactions. Its cost grows with the number of batches, so while calls keep coming a batch follows
+the one before it after a pause, in which it fills.
 
     >>> keys = Batches(registry.keys, most=256)      # blocking: many in, as many out
     >>> await keys.answer(key_sha256)                # from any number of calls
@@ -14,6 +15,9 @@ from contextvars import Context
 from typing import Generic, TypeVar
 
 from server.errors import ServerError
+
+PAUSE_S = 0.015
+"""Long enough for a storm to share, too short to be noticed: a batch takes about as long."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -54,6 +58,8 @@ class Batches(Generic[Item, Answer]):
         try:
             while batch := self._next():
                 await self._settle(batch)
+                if self._waiting:
+                    await asyncio.sleep(PAUSE_S)
         finally:
             self._worker = None
 

@@ -1,5 +1,6 @@
 """Put something around the methods of a service: what our interceptors have in common."""
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from inspect import isasyncgenfunction
@@ -19,7 +20,14 @@ async def _write(context: Context, answer: Any) -> None:
     await context.write(answer)
 
 
-def around(handler: Handler, scope: Scope, write: Write = _write) -> Handler:
+def around(
+    handler: Handler,
+    scope: Scope,
+    *,
+    write: Write = _write,
+    read: Callable[[bytes], Any] | None = None,
+    serialize: Callable[[Any], bytes] | None = None,
+) -> Handler:
     """The same method within a scope.
 
     Args:
@@ -27,6 +35,8 @@ def around(handler: Handler, scope: Scope, write: Write = _write) -> Handler:
         scope: Of a request and its context; entered before the method runs, left after it. What
             it raises before it yields keeps the method from running.
         write: Sends an answer of a stream.
+        read: Makes the request of its bytes; None: as the method has it.
+        serialize: Makes bytes of an answer; None: as the method has it.
     """
     inner = _function(handler)
 
@@ -40,21 +50,37 @@ def around(handler: Handler, scope: Scope, write: Write = _write) -> Handler:
                 await write(context, answer)
 
     # A stream is a generator, or else a coroutine that writes to the context.
-    return _like(handler, many if isasyncgenfunction(inner) else one)
-
-
-def coded(
-    handler: Handler,
-    read: Callable[[bytes], Any] | None = None,
-    serialize: Callable[[Any], bytes] | None = None,
-) -> Handler:
-    """The same method with other functions between bytes and messages; None: as it was."""
-    return _like(
-        handler,
-        _function(handler),
-        read or handler.request_deserializer,
-        serialize or handler.response_serializer,
+    kind = _KINDS[(handler.request_streaming, handler.response_streaming)]
+    return kind(
+        many if isasyncgenfunction(inner) else one,
+        request_deserializer=read or handler.request_deserializer,
+        response_serializer=serialize or handler.response_serializer,
     )
+
+
+class Wrapper(grpc.aio.ServerInterceptor):
+    """An interceptor that puts the same around a method at every call, and so makes it once."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Handler, Handler]] = {}
+
+    @abstractmethod
+    def wrap(self, method: str, handler: Handler) -> Handler:
+        """What runs in place of a method."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        """What was made of the method; None, and so UNIMPLEMENTED, where there is no such one."""
+        method = str(handler_call_details.method)
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        made_of, made = self._made.get(method, (None, None))
+        if made_of is not handler:
+            made = self.wrap(method, handler)
+            self._made[method] = handler, made
+        return made
 
 
 _KINDS = {
@@ -69,9 +95,3 @@ def _function(handler: Handler) -> Any:
     return (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-
-
-def _like(handler: Handler, function: Any, *codecs: Any) -> Handler:
-    read, serialize = codecs or (handler.request_deserializer, handler.response_serializer)
-    kind = _KINDS[(handler.request_streaming, handler.response_streaming)]
-    return kind(function, request_deserializer=read, response_serializer=serialize)

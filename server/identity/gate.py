@@ -11,13 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
-import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from server.batching import Batches
 from server.errors import ForbiddenError, UnknownCallerError
-from server.handlers import Context, Continuation, Handler, around
+from server.handlers import Context, Handler, Wrapper, around
 from server.identity.access import require_access
 from server.identity.authority import Authority
 from server.identity.caller import Caller, set_caller
@@ -35,10 +34,11 @@ KNOWN_CALLERS = 4096
 MOST_KEYS_AT_ONCE = 256
 
 
-class Gate(grpc.aio.ServerInterceptor):
+class Gate(Wrapper):
     """Lets in whom `server.identity.access` and the registry let in."""
 
     def __init__(self, authority: Authority, registry: Registry, turns: Turns) -> None:
+        super().__init__()
         self._turns = turns
         self._identities = Identities(registry)
         self._device_keys = Batches(self._identities.standings, MOST_KEYS_AT_ONCE)
@@ -46,16 +46,8 @@ class Gate(grpc.aio.ServerInterceptor):
         # Reading a certificate costs more than all else here, and devices come back.
         self._caller_of = lru_cache(KNOWN_CALLERS)(lambda pem: _caller(authority, pem))
 
-    async def intercept_service(
-        self,
-        continuation: Continuation,
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    def wrap(self, method: str, handler: Handler) -> Handler:
         """Put the check before the method."""
-        handler = await continuation(handler_call_details)
-        if handler is None:  # UNIMPLEMENTED, whoever asks
-            return None
-        method = str(handler_call_details.method)
         return around(handler, lambda _, context: self._admitted(method, context))
 
     @asynccontextmanager

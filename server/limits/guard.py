@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from server.errors import BusyError, RequestError
-from server.handlers import Context, Continuation, Handler, around, coded
+from server.handlers import Context, Handler, Wrapper, around
 from server.identity.caller import current_caller
 from server.limits.rules import require_rules
 from server.limits.settings import Limits
@@ -35,23 +35,19 @@ class Malformed:
     size: int
 
 
-class Guard(grpc.aio.ServerInterceptor):
+class Guard(Wrapper):
     """Stands between the gate and the services."""
 
     def __init__(self, limits: Limits) -> None:
+        super().__init__()
         self._limits = limits
         self._streams: Counter[str] = Counter()
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler:
+    def wrap(self, method: str, handler: Handler) -> Handler:
         """Put the checks before the method."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
         read = _reader(handler.request_deserializer) if handler.request_deserializer else None
         scope = self._checked_stream if handler.response_streaming else self._checked
-        return around(coded(handler, read=read), scope, self._write)
+        return around(handler, scope, write=self._write, read=read)
 
     @asynccontextmanager
     async def _checked(self, request: Any, context: Context) -> AsyncIterator[None]:

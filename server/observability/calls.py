@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from server.handlers import Context, Continuation, Handler, around, coded
+from server.handlers import Context, Continuation, Handler, around
 from server.observability import fields
 from server.observability.metrics import Metrics
 
@@ -70,8 +70,11 @@ class Calls(grpc.aio.ServerInterceptor):
         if handler is None:
             call.code = grpc.StatusCode.UNIMPLEMENTED.name
             return None
-        counted = coded(handler, serialize=self._counting(call, handler.response_serializer))
-        return around(counted, lambda _, context: self._judged(call, context))
+        return around(
+            handler,
+            lambda _, context: self._judged(call, context),
+            serialize=self._counting(call, handler.response_serializer),
+        )
 
     @asynccontextmanager
     async def _judged(self, call: Call, context: Context) -> AsyncIterator[None]:

@@ -45,6 +45,24 @@ def test_what_comes_while_a_batch_is_worked_on_makes_the_next_and_no_larger_than
     assert squares.batches == [[0], [1, 2, 3], [4, 5]]
 
 
+def test_while_calls_keep_coming_a_batch_fills_before_it_is_worked_on() -> None:
+    squares = Squares()
+
+    async def scene() -> list[int]:
+        calls = Batches(squares, most=10)
+        tasks = [asyncio.create_task(calls.answer(0))]
+        await begun(squares)
+        tasks.append(asyncio.create_task(calls.answer(1)))
+        await asyncio.sleep(0)
+        squares.may_go_on.set()
+        await tasks[0]
+        tasks.append(asyncio.create_task(calls.answer(2)))
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(scene()) == [0, 1, 4]
+    assert squares.batches == [[0], [1, 2]]
+
+
 def test_an_error_of_one_item_is_raised_to_its_caller_alone() -> None:
     squares = Squares()
     squares.may_go_on.set()
