@@ -2,7 +2,8 @@
 
 Requests keep the rules that stand beside their fields (server.limits.guard asks before a method
 runs). The registry and the store block, so they are called in threads. Which error becomes which
-status is said once, in STATUS_CODES. No gRPC compression: the blobs are compressed already.
+status is said once, in STATUS_CODES. gRPC compresses metadata alone, which is JSON with digests in
+hexadecimal; blobs are compressed already.
 """
 
 import asyncio
@@ -191,6 +192,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         """Stream a file of metadata; the newest timestamp is signed anew where that is due."""
         async with status_of_errors(context):
             content = await asyncio.to_thread(self._signer.read, request.role, request.version)
+            context.set_compression(grpc.Compression.Gzip)
             for at in range(0, len(content), METADATA_CHUNK_BYTES):
                 chunk = content[at : at + METADATA_CHUNK_BYTES]
                 yield content_pb2.ReadMetadataResponse(chunk=chunk)

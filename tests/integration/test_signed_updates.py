@@ -21,7 +21,7 @@ from server.home import ServerHome
 from server.publishing import publish, weights_of
 from server.signing import ceremonies, releasing
 from server.signing.golden import golden_runs
-from server.signing.roles import ONLINE, ROLES
+from server.signing.roles import ONLINE, RELEASES, ROLES, SNAPSHOT
 from tests import fleet
 from tests.integration.server_process import ca_of, server_process
 from tests.unit.edge_client.models import CARD, GRAPH, a_little_later, full_diff, snapshot, weights
@@ -171,3 +171,16 @@ def test_metadata_is_metered_and_small(
     assert check.received_bytes < 4_500
     assert after_a_release.received_bytes < 7_000
     assert manifest < 1_500
+
+
+def test_metadata_takes_less_on_the_wire_than_in_its_files(
+    srv: ServerHome, device: EdgeHome, address: ServerAddress
+) -> None:
+    for _ in range(6):
+        publish_next(srv)
+    news = traffic_of_trust(device, address).received_bytes
+    no_news = traffic_of_trust(device, address).received_bytes
+    files = srv.registry.signing.latest()
+    length = sum(len(files[role].content) for role in (RELEASES, SNAPSHOT))
+    print(f"\nreleases and snapshot: {length} bytes, {news - no_news} on the wire")
+    assert news - no_news < 0.75 * length
