@@ -32,6 +32,7 @@ from server.rollouts.population import reaches
 from server.rollouts.report import Report
 from server.rollouts.rollout import Member, Rollout
 from server.rollouts.states import State
+from server.signing.documents import first_to_end
 from server.signing.records import SignedFile
 from server.signing.roles import LIFETIMES, ONLINE, ROLES
 from server.status import ModelStatus
@@ -200,17 +201,17 @@ def _budget(device: DeviceFacts, facts: Facts) -> int | None:
 
 
 def _signatures(signed: Mapping[str, SignedFile], now: datetime) -> tuple[SignatureLine, ...]:
+    ends = {role: first_to_end(role, signed).expires_at for role in ROLES if role in signed}
     return tuple(
         SignatureLine(
             role=role,
             version=signed[role].version,
-            expires_at=signed[role].expires_at,
+            expires_at=end,
             renews_itself=role in ONLINE,
-            is_due=role not in ONLINE and signed[role].expires_at - now < LIFETIMES[role] / 4,
-            is_expired=signed[role].expires_at <= now,
+            is_due=role not in ONLINE and end - now < LIFETIMES[role] / 4,
+            is_expired=end <= now,
         )
-        for role in ROLES
-        if role in signed
+        for role, end in ends.items()
     )
 
 

@@ -16,6 +16,7 @@ from server.registry.rollout_rows import RolloutRow
 from server.registry.rows import AttemptRow, DeviceRow
 from server.registry.signing_rows import MetadataRow
 from server.rollouts.states import State
+from server.signing.roles import family_of
 
 One = TypeVar("One")
 Other = TypeVar("Other")
@@ -30,7 +31,7 @@ class Census:
         attempts: By state and, where they failed or were ended, by code.
         rollouts: By model and state.
         keys: Of devices and of those that want to be, by state.
-        expiries: When the newest metadata of each role ends.
+        expiries: When the newest metadata of each role ends; of `releases`, the first of its lists.
     """
 
     devices: Mapping[tuple[str, int | None], int]
@@ -80,4 +81,8 @@ def _expiries(session: Session) -> dict[str, datetime]:
             (newest.c.role == MetadataRow.role) & (newest.c.version == MetadataRow.version),
         )
     )
-    return {row[0]: row[1] for row in rows}
+    ends: dict[str, datetime] = {}
+    for role, end in rows:
+        family = family_of(role)
+        ends[family] = min(end, ends.get(family, end))
+    return ends

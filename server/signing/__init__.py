@@ -2,7 +2,7 @@
 
     offline   root      says which key signs for which role; rotates and revokes keys
               targets   says whose key signs releases, and for which models
-    releases  releases  lists the manifests of generations: what a publisher needs
+    releases  releases  has a list of manifests for each model: what a publisher needs
     online    snapshot  lists the versions of all of it
               timestamp says that the snapshot is the newest, for a day
               routes    lists diffs that the server made later (docs/adr/0010)

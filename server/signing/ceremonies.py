@@ -20,7 +20,7 @@ from server.signing.documents import (
     KEYS_OF_ROOT,
     keyids_of,
     read,
-    releases_document,
+    releases_documents,
     root_document,
     routes_document,
     signed,
@@ -29,7 +29,7 @@ from server.signing.documents import (
 from server.signing.keyring import Keyring
 from server.signing.online import due_files
 from server.signing.records import SignedFile
-from server.signing.releasing import require_founded
+from server.signing.releasing import due_releases, require_founded
 from server.signing.roles import (
     MODEL_PATHS,
     ONLINE,
@@ -38,6 +38,7 @@ from server.signing.roles import (
     ROOT,
     ROUTES,
     TARGETS,
+    family_of,
 )
 
 Files = dict[str, SignedFile]
@@ -60,7 +61,7 @@ def found(registry: Registry, keys: Keyring, now: datetime) -> None:
     documents: dict[str, Root | Targets] = {
         ROOT: root_document(public),
         TARGETS: targets_document(public[RELEASES], public[ROUTES], MODEL_PATHS),
-        RELEASES: releases_document(()),
+        **releases_documents(public[RELEASES], ()),
         ROUTES: routes_document(()),
     }
     files: Files = {
@@ -114,10 +115,8 @@ def rotate(
     if set(roles) & {TARGETS, RELEASES, ROUTES}:
         new[TARGETS] = files[TARGETS] = _new_targets(old, fresh, latest, now, paths)
     if RELEASES in roles:
-        document = releases_document(registry.signing.manifests())
-        new[RELEASES] = files[RELEASES] = signed(
-            RELEASES, document, [fresh[RELEASES]], latest[RELEASES], now
-        )
+        for file in due_releases(latest, registry.signing.manifests(), fresh[RELEASES], now):
+            new[file.role] = files[file.role] = file
     if all(role in fresh or keys.holds(role, keyids_of(role, files)) for role in ONLINE):
         # A server would do it when it is asked next; here it is done at once.
         unnamed = registry.signing.unnamed_steps()
@@ -140,11 +139,12 @@ def renew(registry: Registry, keys: Keyring, roles: Sequence[str], now: datetime
         signed(
             role,
             read(Root, latest[role]) if role == ROOT else read(Targets, latest[role]),
-            [keys.signer(role, keyids_of(role, latest))],
+            [keys.signer(family_of(role), keyids_of(role, latest))],
             latest[role],
             now,
         )
-        for role in roles
+        for role in latest
+        if family_of(role) in roles
     ]
     registry.signing.change("keys.renew", roles, files, now)
 

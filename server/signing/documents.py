@@ -27,7 +27,6 @@ from tuf.api.serialization.json import JSONSerializer
 from server.domain import Blob
 from server.signing.records import ManifestRecord, SignedFile, UnnamedStep
 from server.signing.roles import (
-    LIFETIMES,
     LISTED_GENERATIONS,
     RELEASES,
     ROOT,
@@ -36,7 +35,11 @@ from server.signing.roles import (
     SNAPSHOT,
     TARGETS,
     TIMESTAMP,
+    family_of,
+    lifetime_of,
+    list_role,
     manifest_path,
+    model_pattern,
     revocations_path,
     route_path,
 )
@@ -45,7 +48,7 @@ Document = TypeVar("Document", Root, Timestamp, Snapshot, Targets)
 NOTHING = b""
 
 KEYS_OF_ROOT = (ROOT, TARGETS, SNAPSHOT, TIMESTAMP)
-LISTED_IN_SNAPSHOT = (TARGETS, RELEASES, ROUTES)
+APART_FROM_SNAPSHOT = (ROOT, SNAPSHOT, TIMESTAMP)
 
 
 def root_document(keys: Mapping[str, Key]) -> Root:
@@ -66,25 +69,40 @@ def targets_document(releases: Key, routes: Key, paths: Sequence[str]) -> Target
     return Targets(delegations=Delegations(keys, roles))
 
 
-def releases_document(manifests: Iterable[ManifestRecord]) -> Targets:
-    """List the newest manifests of every model, and what is revoked."""
+def releases_documents(key: Key, manifests: Iterable[ManifestRecord]) -> dict[str, Targets]:
+    """`releases`, which delegates to a list for each model, and the lists, by role.
+
+    A device reads `releases` when there is a new model, and else the list of its own model alone.
+    """
     by_model: dict[str, list[ManifestRecord]] = {}
     for manifest in manifests:
         by_model.setdefault(manifest.model, []).append(manifest)
+    models = sorted(by_model)
+    lists = {
+        name: DelegatedRole(name, [key.keyid], 1, True, paths=[model_pattern(model)])
+        for model, name in ((model, list_role(model)) for model in models)
+    }
+    releases = Targets(delegations=Delegations({key.keyid: key}, lists))
+    return {RELEASES: releases} | {
+        list_role(model): _list_document(model, by_model[model]) for model in models
+    }
+
+
+def _list_document(model: str, manifests: Sequence[ManifestRecord]) -> Targets:
+    """The newest manifests of a model, and what is revoked."""
+    offered = sorted(
+        (m for m in manifests if not m.is_revoked), key=lambda manifest: manifest.generation
+    )
     targets = {}
-    for model, known in by_model.items():
-        offered = sorted(
-            (m for m in known if not m.is_revoked), key=lambda manifest: manifest.generation
-        )
-        for manifest in offered[-LISTED_GENERATIONS:]:
-            path = manifest_path(model, manifest.generation)
-            targets[path] = _target(path, manifest.blob)
-        revoked = sorted(m.generation for m in known if m.is_revoked)
-        if revoked:
-            path = revocations_path(model)
-            target = TargetFile.from_data(path, NOTHING, ["sha256"])
-            target.unrecognized_fields["custom"] = {"generations": revoked}
-            targets[path] = target
+    for manifest in offered[-LISTED_GENERATIONS:]:
+        path = manifest_path(model, manifest.generation)
+        targets[path] = _target(path, manifest.blob)
+    revoked = sorted(m.generation for m in manifests if m.is_revoked)
+    if revoked:
+        path = revocations_path(model)
+        target = TargetFile.from_data(path, NOTHING, ["sha256"])
+        target.unrecognized_fields["custom"] = {"generations": revoked}
+        targets[path] = target
     return Targets(targets=targets)
 
 
@@ -99,7 +117,8 @@ def snapshot_document(files: Mapping[str, SignedFile]) -> Snapshot:
     return Snapshot(
         meta={
             f"{role}.json": MetaFile(files[role].version, len(files[role].content))
-            for role in LISTED_IN_SNAPSHOT
+            for role in sorted(files)
+            if role not in APART_FROM_SNAPSHOT
         }
     )
 
@@ -129,7 +148,7 @@ def signed(
     document.version = replaces + 1
     if role != ROOT:
         document.version = max(document.version, int(now.timestamp()))
-    document.expires = (now + LIFETIMES[role]).replace(microsecond=0)
+    document.expires = (now + lifetime_of(role)).replace(microsecond=0)
     metadata: Metadata[Any] = Metadata(document)
     for signer in signers:
         metadata.sign(signer, append=True)
@@ -149,7 +168,8 @@ def keyids_of(role: str, files: Mapping[str, SignedFile]) -> list[str]:
     """The keys that are trusted for a role."""
     if role in KEYS_OF_ROOT:
         return list(read(Root, files[ROOT]).roles[role].keyids)
-    return list(read(Targets, files[TARGETS]).get_delegated_role(role).keyids)
+    delegating = TARGETS if family_of(role) == role else RELEASES
+    return list(read(Targets, files[delegating]).get_delegated_role(role).keyids)
 
 
 def is_signed_by(file: SignedFile, keyids: Iterable[str]) -> bool:
@@ -157,9 +177,15 @@ def is_signed_by(file: SignedFile, keyids: Iterable[str]) -> bool:
     return any(keyid in Metadata.from_bytes(file.content).signatures for keyid in keyids)
 
 
+def first_to_end(role: str, files: Mapping[str, SignedFile]) -> SignedFile:
+    """The file of a role, or of the lists it delegates to, that expires before the others."""
+    family = (file for name, file in files.items() if family_of(name) == role)
+    return min(family, key=lambda file: file.expires_at)
+
+
 def is_due(file: SignedFile, now: datetime) -> bool:
     """Whether half of its time is over: it is signed again long before it expires."""
-    return file.expires_at - now < LIFETIMES[file.role] / 2
+    return file.expires_at - now < lifetime_of(file.role) / 2
 
 
 def _target(path: str, blob: Blob) -> TargetFile:

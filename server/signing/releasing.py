@@ -1,19 +1,29 @@
-"""Sign a generation: its manifest, and the list of manifests. Needs the key of `releases` alone.
+"""Sign a generation: its manifest, and the list of its model. Needs the key of `releases` alone.
 
 >>> release = sign_release(home.registry, home.artifacts, home.keys, generation, steps, golden)
 >>> home.registry.add_generation(generation, steps, release)
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Targets
 
 from protos.ota.v1 import manifest_pb2
 from server.artifacts import ArtifactStore, RememberingStore
 from server.domain import Blob, Generation, Step
 from server.errors import InputError, NotFoundError
 from server.registry import Registry
-from server.signing.documents import keyids_of, releases_document, signed
+from server.signing.documents import (
+    is_due,
+    is_signed_by,
+    keyids_of,
+    read,
+    releases_documents,
+    signed,
+)
 from server.signing.keyring import Keyring
 from server.signing.manifests import manifest_bytes
 from server.signing.records import ManifestRecord, SignedFile, SignedRelease
@@ -28,7 +38,7 @@ def sign_release(
     steps: Sequence[Step],
     golden: Sequence[manifest_pb2.GoldenRun],
 ) -> SignedRelease:
-    """Write the manifest of a generation that is about to be added, and sign the list with it.
+    """Write the manifest of a generation that is about to be added, and sign its model's list.
 
     Raises:
         MissingKeyError: the key of `releases` is not here.
@@ -36,8 +46,8 @@ def sign_release(
     """
     known = registry.signing.manifests()
     manifest = _manifest(registry, artifacts, generation, steps, known, golden)
-    file = releases_file(registry, keys, (*known, manifest), generation.published_at)
-    return SignedRelease(manifest, (file,))
+    files = release_files(registry, keys, (*known, manifest), generation.published_at)
+    return SignedRelease(manifest, files)
 
 
 def sign_older(registry: Registry, artifacts: ArtifactStore, keys: Keyring, now: datetime) -> int:
@@ -57,8 +67,8 @@ def sign_older(registry: Registry, artifacts: ArtifactStore, keys: Keyring, now:
                 own = [step for step in steps if step.target == generation.number]
                 added.append(_manifest(registry, artifacts, generation, own, (*known, *added), ()))
     if added:
-        file = releases_file(registry, keys, (*known, *added), now)
-        registry.signing.adopt(added, [file], artifacts.keep)
+        files = release_files(registry, keys, (*known, *added), now)
+        registry.signing.adopt(added, files, artifacts.keep)
     return len(added)
 
 
@@ -85,22 +95,55 @@ def revoke(
         replace(m, is_revoked=True) if m.model == model and m.generation in new else m
         for m in manifests
     ]
-    registry.signing.revoke(model, new, [releases_file(registry, keys, listed, now)], now)
+    registry.signing.revoke(model, new, release_files(registry, keys, listed, now), now)
     return new
 
 
-def releases_file(
+def release_files(
     registry: Registry, keys: Keyring, manifests: Iterable[ManifestRecord], now: datetime
-) -> SignedFile:
-    """The next version of the list of manifests.
+) -> tuple[SignedFile, ...]:
+    """The next versions of what `releases` must sign.
 
     Raises:
-        MissingKeyError: the key is not here, or nothing was ever signed here.
+        MissingKeyError: the key is not here.
+        InputError: nothing was ever signed here.
     """
     latest = registry.signing.latest()
     require_founded(latest)
     signer = keys.signer(RELEASES, keyids_of(RELEASES, latest))
-    return signed(RELEASES, releases_document(manifests), [signer], latest.get(RELEASES), now)
+    return due_releases(latest, manifests, signer, now)
+
+
+def due_releases(
+    latest: Mapping[str, SignedFile],
+    manifests: Iterable[ManifestRecord],
+    signer: CryptoSigner,
+    now: datetime,
+) -> tuple[SignedFile, ...]:
+    """Of `releases` and the lists: what changed, comes to its end, or has another key's signature.
+
+    Args:
+        latest: The newest file of each role.
+        manifests: All that there are.
+        signer: The key of `releases`.
+        now: The time.
+    """
+    new = []
+    for role, document in releases_documents(signer.public_key, manifests).items():
+        before = latest.get(role)
+        if (
+            before is None
+            or is_due(before, now)
+            or not is_signed_by(before, [signer.public_key.keyid])
+            or not _says(before, document)
+        ):
+            new.append(signed(role, document, [signer], before, now))
+    return tuple(new)
+
+
+def _says(file: SignedFile, document: Targets) -> bool:
+    known = read(Targets, file)
+    return (known.targets, known.delegations) == (document.targets, document.delegations)
 
 
 def require_founded(latest: object) -> None:

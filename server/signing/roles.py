@@ -1,5 +1,6 @@
 """The roles, how long their word holds, and the names of what they sign."""
 
+import hashlib
 from datetime import timedelta
 from urllib.parse import quote
 
@@ -23,11 +24,33 @@ for a holiday, short enough that a lost key does not matter for ever."""
 
 LISTED_GENERATIONS = 8
 """Of each model, the newest. Older ones cannot be offered any more, only be passed through: their
-manifests are found from the newer ones. Every device pays for this list at every release."""
+manifests are found from the newer ones. Every device of the model pays for this list at every
+release."""
+
+LIST_ID = 16
+"""Characters that tell the lists of models apart."""
 
 MODEL_PATHS = ("*/*",)
 """What `releases` may sign: MODEL/N of every model. `*` does not match a slash."""
 ROUTE_PATHS = ("routes/*/*",)
+
+
+def list_role(model: str) -> str:
+    """The role that lists the manifests of one model; `releases` delegates to it, by its own key.
+
+    Names of models are too long for the snapshot, which every device fetches.
+    """
+    return f"{RELEASES}.{hashlib.sha256(model.encode()).hexdigest()[:LIST_ID]}"
+
+
+def family_of(role: str) -> str:
+    """`releases` for the list of a model; else the role itself."""
+    return role.partition(".")[0]
+
+
+def lifetime_of(role: str) -> timedelta:
+    """How long the word of a role, or of a list, holds."""
+    return LIFETIMES[family_of(role)]
 
 
 def manifest_path(model: str, generation: int) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from server.registry import Registry
-from server.signing.documents import keyids_of
+from server.signing.documents import first_to_end, keyids_of
 from server.signing.keyring import Keyring
 from server.signing.releasing import require_founded
 from server.signing.roles import LIFETIMES, ONLINE, ROLES, ROOT
@@ -18,7 +18,7 @@ class RoleStatus:
     Attributes:
         role: Its name.
         version: Of its newest metadata.
-        expires_at: When that expires, ISO 8601.
+        expires_at: When that expires, or the first of the lists of `releases`; ISO 8601.
         is_due: Less than a quarter of its time is left, and no server renews it by itself.
         keyid: The key that is trusted.
         is_key_here: Whether that key is in its folder on this machine.
@@ -52,14 +52,14 @@ def keys_status(registry: Registry, keys: Keyring, now: datetime) -> KeysStatus:
     require_founded(latest)
     roles = []
     for role in ROLES:
-        file, keyids = latest[role], keyids_of(role, latest)
+        expires_at, keyids = first_to_end(role, latest).expires_at, keyids_of(role, latest)
         trusted = [keys.path_of(role, keyid) for keyid in keyids]
         roles.append(
             RoleStatus(
                 role=role,
-                version=file.version,
-                expires_at=file.expires_at.isoformat(timespec="seconds"),
-                is_due=role not in ONLINE and file.expires_at - now < LIFETIMES[role] / 4,
+                version=latest[role].version,
+                expires_at=expires_at.isoformat(timespec="seconds"),
+                is_due=role not in ONLINE and expires_at - now < LIFETIMES[role] / 4,
                 keyid=keyids[0],
                 is_key_here=keys.holds(role, keyids),
                 unused=tuple(str(path) for path in keys.files(role) if path not in trusted),

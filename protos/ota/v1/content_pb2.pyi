@@ -94,7 +94,7 @@ class ReadMetadataRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """root, timestamp, snapshot, targets, releases or routes."""
+    """root, timestamp, snapshot, targets, releases, one that releases delegates to, or routes."""
     version: _builtins.int
     """0: the newest."""
     def __init__(

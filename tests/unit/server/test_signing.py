@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,13 +19,14 @@ from server.errors import ConflictError, MissingKeyError, NotFoundError
 from server.home import ServerHome
 from server.publishing import publish, weights_of
 from server.signing import ceremonies, releasing
-from server.signing.documents import read
+from server.signing.documents import keyids_of, read, signed
 from server.signing.keyring import Keyring
 from server.signing.online import OnlineSigner
-from server.signing.roles import LISTED_GENERATIONS, ONLINE, ROLES
+from server.signing.roles import LISTED_GENERATIONS, ONLINE, RELEASES, ROLES, list_role
 from tests.unit.server.models import CARD, exact, snapshot, sparse, weights
 
 DAY = timedelta(days=1)
+LIST = list_role("digits")
 
 
 @pytest.fixture
@@ -61,8 +63,13 @@ def verify_all(home: ServerHome) -> None:
         root.verify_delegate(role, files[role].signed_bytes, files[role].signatures)
     for role in ("releases", "routes"):
         targets.verify_delegate(role, files[role].signed_bytes, files[role].signatures)
+    lists = set(files["releases"].signed.delegations.roles)
+    assert lists == {list_role(model.name) for model in home.registry.models()}
+    for role in lists:
+        releases = files["releases"].signed
+        releases.verify_delegate(role, files[role].signed_bytes, files[role].signatures)
     assert files["timestamp"].signed.snapshot_meta.version == files["snapshot"].signed.version
-    for role in ("targets", "releases", "routes"):
+    for role in ("targets", "releases", "routes", *lists):
         assert files["snapshot"].signed.meta[f"{role}.json"].version == files[role].signed.version
 
 
@@ -103,7 +110,7 @@ def test_publishing_needs_the_releases_key_alone(home: ServerHome) -> None:
     shutil.rmtree(home.keys.offline)
     shutil.rmtree(home.keys.folder / "online")
     publish_next(home)
-    assert "digits/1" in current(home, "releases").targets
+    assert "digits/1" in current(home, LIST).targets
 
 
 def test_serving_needs_the_online_keys_alone(home: ServerHome) -> None:
@@ -180,23 +187,77 @@ def test_replicas_that_sign_at_once_agree(home: ServerHome) -> None:
 
 
 def test_a_version_is_replaced_once(home: ServerHome) -> None:
-    stale = releasing.releases_file(home.registry, home.keys, (), datetime.now(UTC))
+    known = home.registry.signing.manifests()
+    late = datetime.now(UTC) + 300 * DAY
+    stale = releasing.release_files(home.registry, home.keys, known, late)
     publish_next(home)
     with pytest.raises(ConflictError, match="somebody else signed"):
-        home.registry.signing.add([stale])
+        home.registry.signing.add(stale)
 
 
 def test_only_the_newest_generations_are_listed(home: ServerHome) -> None:
     publish_next(home, LISTED_GENERATIONS + 2)
-    listed = set(current(home, "releases").targets)
+    listed = set(current(home, LIST).targets)
     assert listed == {f"digits/{n}" for n in range(3, LISTED_GENERATIONS + 3)}
 
 
+def test_a_model_is_listed_apart_so_that_no_device_pays_for_others(home: ServerHome) -> None:
+    before = home.registry.signing.latest()
+    publish(home, "letters", snapshot(weights(7)))
+    between = home.registry.signing.latest()
+    assert between[LIST] == before[LIST]
+    assert between["releases"] != before["releases"]
+    publish_next(home)
+    after = home.registry.signing.latest()
+    assert after["releases"] == between["releases"]
+    assert after[list_role("letters")] == between[list_role("letters")]
+    assert set(current(home, LIST).targets) == {"digits/0", "digits/1"}
+    signer(home).freshen()
+    verify_all(home)
+
+
+def test_a_list_that_nothing_is_added_to_is_signed_again_with_another(home: ServerHome) -> None:
+    publish(home, "letters", snapshot(weights(7)))
+    known = home.registry.signing.manifests()
+    assert releasing.release_files(home.registry, home.keys, known, datetime.now(UTC)) == ()
+    late = datetime.now(UTC) + 200 * DAY
+    roles = {f.role for f in releasing.release_files(home.registry, home.keys, known, late)}
+    assert roles == {"releases", LIST, list_role("letters")}
+
+
+def test_a_renewal_of_releases_renews_the_lists(home: ServerHome) -> None:
+    before = home.registry.signing.latest()
+    ceremonies.renew(home.registry, home.keys, ["releases"], datetime.now(UTC) + DAY)
+    after = home.registry.signing.latest()
+    for role in ("releases", LIST):
+        assert after[role].expires_at > before[role].expires_at + DAY / 2
+    signer(home, DAY).freshen()
+    verify_all(home)
+
+
+def test_a_home_whose_models_stood_in_one_list_is_brought_over_by_a_publication(
+    home: ServerHome,
+) -> None:
+    latest = home.registry.signing.latest()
+    key = home.keys.signer(RELEASES, keyids_of(RELEASES, latest))
+    one = Targets(targets=current(home, LIST).targets)
+    old = signed(RELEASES, one, [key], latest[RELEASES], datetime.now(UTC))
+    with sqlite3.connect(home.folder / "registry.db") as database:
+        database.execute("DELETE FROM metadata WHERE role = ?", (LIST,))
+    database.close()
+    home.registry.signing.add([old])
+    publish_next(home)
+    signer(home).freshen()
+    verify_all(home)
+    assert set(current(home, LIST).targets) == {"digits/0", "digits/1"}
+    assert not current(home, "releases").targets
+
+
 def test_old_versions_are_forgotten_but_roots_are_not(home: ServerHome) -> None:
-    first = current(home, "releases").version
+    first = current(home, LIST).version
     publish_next(home, 20)
     with pytest.raises(NotFoundError):
-        home.registry.signing.read("releases", first)
+        home.registry.signing.read(LIST, first)
     for _ in range(3):
         ceremonies.rotate(home.registry, home.keys, ["root"], datetime.now(UTC))
     for version in (1, 2, 3, 4):
@@ -268,7 +329,7 @@ def test_a_revoked_generation_is_not_listed_and_not_offered(home: ServerHome) ->
     now = datetime.now(UTC)
     assert releasing.revoke(home.registry, home.keys, "digits", [2], now) == (2,)
     assert releasing.revoke(home.registry, home.keys, "digits", [2], now) == ()
-    targets = current(home, "releases").targets
+    targets = current(home, LIST).targets
     assert set(targets) == {"digits/0", "digits/1", "digits/revoked"}
     assert targets["digits/revoked"].custom == {"generations": [2]}
     assert home.registry.signing.revoked("digits") == {2}
@@ -309,14 +370,12 @@ def test_what_was_published_before_there_were_signatures_is_signed(tmp_path: Pat
     publish_next(made)
     made.close()
     shutil.rmtree(made.folder / "keys")
-    import sqlite3
-
     with sqlite3.connect(made.folder / "registry.db") as database:
         for table in ("manifest_diffs", "manifests", "metadata"):
             database.execute(f"DELETE FROM {table}")
     database.close()
     again = ServerHome.create(made.folder)
-    assert set(current(again, "releases").targets) == {"digits/0", "digits/1"}
+    assert set(current(again, LIST).targets) == {"digits/0", "digits/1"}
     assert manifest(again, 1).previous.length > 0
     again.close()
 
