@@ -38,7 +38,9 @@ def around(
         read: Makes the request of its bytes; None: as the method has it.
         serialize: Makes bytes of an answer; None: as the method has it.
     """
-    inner = _function(handler)
+    inner = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
 
     async def one(request: Any, context: Context) -> Any:
         async with scope(request, context):
@@ -89,9 +91,3 @@ _KINDS = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
-
-
-def _function(handler: Handler) -> Any:
-    return (
-        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-    )

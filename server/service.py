@@ -279,8 +279,12 @@ def _report_from(request: device_pb2.ReportRequest, device_id: str) -> Report | 
 def _note_answer(answer: Answer) -> None:
     if answer.plan is not None:
         plan = answer.plan
-        note(answer="plan", attempt_id=plan.attempt_id, rollout_id=plan.rollout_id)
-        note(generation=str(plan.target.number))
+        note(
+            answer="plan",
+            attempt_id=plan.attempt_id,
+            rollout_id=plan.rollout_id,
+            generation=str(plan.target.number),
+        )
     else:
         note(answer=answer.deferral.reason if answer.deferral is not None else "nothing")
 

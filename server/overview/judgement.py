@@ -34,7 +34,7 @@ from server.rollouts.rollout import Member, Rollout
 from server.rollouts.states import State
 from server.signing.documents import first_to_end
 from server.signing.records import SignedFile
-from server.signing.roles import LIFETIMES, ONLINE, ROLES
+from server.signing.roles import ONLINE, ROLES, needs_somebody
 from server.status import ModelStatus
 from server.wording import about, number_of
 
@@ -208,7 +208,7 @@ def _signatures(signed: Mapping[str, SignedFile], now: datetime) -> tuple[Signat
             version=signed[role].version,
             expires_at=end,
             renews_itself=role in ONLINE,
-            is_due=role not in ONLINE and end - now < LIFETIMES[role] / 4,
+            is_due=needs_somebody(role, end, now),
             is_expired=end <= now,
         )
         for role, end in ends.items()

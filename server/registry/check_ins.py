@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
-from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import BindParameter, and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from server.clock import month_of
@@ -86,6 +86,7 @@ class CheckedIn:
 
 
 # Built once: making a statement costs as much as asking it.
+_IDS: BindParameter[list[str]] = bindparam("device_ids", expanding=True)
 _DEVICES = (
     select(
         DeviceRow.device_id,
@@ -101,7 +102,7 @@ _DEVICES = (
         (MonthlyBytesRow.device_id == DeviceRow.device_id)
         & (MonthlyBytesRow.month == bindparam("month")),
     )
-    .where(DeviceRow.device_id.in_(bindparam("device_ids", expanding=True)))
+    .where(DeviceRow.device_id.in_(_IDS))
 )
 # Numbers of steps are never used twice, and all else only grows: equal numbers, equal catalogue.
 _EDITION = select(
@@ -118,7 +119,7 @@ _EDITION = select(
     )
 )
 
-_OPEN_OF = and_(AttemptRow.device_id.in_(bindparam("device_ids", expanding=True)), IS_OPEN)
+_OPEN_OF = and_(AttemptRow.device_id.in_(_IDS), IS_OPEN)
 _ANY_OPEN = select(AttemptRow.attempt_id).where(_OPEN_OF).limit(1)
 _REACHED = (
     update(AttemptRow)
@@ -137,7 +138,7 @@ _GIVEN_UP = (
 )
 _SEEN = (
     update(DeviceRow)
-    .where(DeviceRow.device_id.in_(bindparam("device_ids", expanding=True)))
+    .where(DeviceRow.device_id.in_(_IDS))
     .values(installed=bindparam("runs"), seen_at=bindparam("now"))
 )
 

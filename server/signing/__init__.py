@@ -5,7 +5,7 @@
     releases  releases  has a list of manifests for each model: what a publisher needs
     online    snapshot  lists the versions of all of it
               timestamp says that the snapshot is the newest, for a day
-              routes    lists diffs that the server made later (docs/adr/0010)
+              routes    lists diffs that the server made later (docs/adr/0011)
 
 `keyring` holds private keys, `documents` writes metadata (pure), `releasing` signs generations,
 `online` keeps a server's metadata fresh, `ceremonies` needs the offline keys.

@@ -77,14 +77,14 @@ def releases_documents(key: Key, manifests: Iterable[ManifestRecord]) -> dict[st
     by_model: dict[str, list[ManifestRecord]] = {}
     for manifest in manifests:
         by_model.setdefault(manifest.model, []).append(manifest)
-    models = sorted(by_model)
+    models = {list_role(model): model for model in sorted(by_model)}
     lists = {
-        name: DelegatedRole(name, [key.keyid], 1, True, paths=[model_pattern(model)])
-        for model, name in ((model, list_role(model)) for model in models)
+        role: DelegatedRole(role, [key.keyid], 1, True, paths=[model_pattern(model)])
+        for role, model in models.items()
     }
     releases = Targets(delegations=Delegations({key.keyid: key}, lists))
     return {RELEASES: releases} | {
-        list_role(model): _list_document(model, by_model[model]) for model in models
+        role: _list_document(model, by_model[model]) for role, model in models.items()
     }
 
 

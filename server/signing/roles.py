@@ -1,7 +1,7 @@
 """The roles, how long their word holds, and the names of what they sign."""
 
 import hashlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 ROOT, TARGETS, RELEASES = "root", "targets", "releases"
@@ -51,6 +51,11 @@ def family_of(role: str) -> str:
 def lifetime_of(role: str) -> timedelta:
     """How long the word of a role, or of a list, holds."""
     return LIFETIMES[family_of(role)]
+
+
+def needs_somebody(role: str, expires_at: datetime, now: datetime) -> bool:
+    """Whether less than a quarter of its time is left, and no server renews it by itself."""
+    return role not in ONLINE and expires_at - now < lifetime_of(role) / 4
 
 
 def manifest_path(model: str, generation: int) -> str:

@@ -8,7 +8,7 @@ from server.registry import Registry
 from server.signing.documents import first_to_end, keyids_of
 from server.signing.keyring import Keyring
 from server.signing.releasing import require_founded
-from server.signing.roles import LIFETIMES, ONLINE, ROLES, ROOT
+from server.signing.roles import ROLES, ROOT, needs_somebody
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def keys_status(registry: Registry, keys: Keyring, now: datetime) -> KeysStatus:
                 role=role,
                 version=latest[role].version,
                 expires_at=expires_at.isoformat(timespec="seconds"),
-                is_due=role not in ONLINE and expires_at - now < LIFETIMES[role] / 4,
+                is_due=needs_somebody(role, expires_at, now),
                 keyid=keyids[0],
                 is_key_here=keys.holds(role, keyids),
                 unused=tuple(str(path) for path in keys.files(role) if path not in trusted),
